@@ -1,0 +1,5 @@
+"""`python -m carryover`."""
+
+from .cli import main
+
+main()

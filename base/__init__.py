@@ -1,0 +1,1 @@
+"""What everything stands on: errors with a mend, lazy registries, derived seeds, atomic files. Imports nothing heavy."""

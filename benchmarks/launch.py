@@ -1,0 +1,267 @@
+"""From a request to a record: plan the jobs, one per seed, run them somewhere, gather what they left.
+
+A job is a pure function of its fields, and the files it leaves say that it is done; therefore any set of jobs can be
+killed and started again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..base.errors import CarryoverError, UsageError
+from ..base.files import canonical
+from ..evaluation.folder import RunFolder
+from ..evaluation.provenance import collect
+from ..evaluation.record import BenchmarkRef, RunRecord, StrategyRef, StreamRef
+from .protocol import Benchmark, load_benchmark
+from .workers import InProcess, Launcher, Tell, local
+
+if TYPE_CHECKING:
+    from ..strategies.core import Strategy
+    from ..streams.core import Stream
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A strategy on a benchmark, and what the user wants otherwise.
+
+    Attributes:
+        strategy, target: names, or paths to the user's own.
+        settings: overrides, `stream.` ones for the stream, the others for the strategy.
+        data: folder of downloaded data sets. download: fetch what is missing.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        threads: per process; 0 measures which count is fastest here. The default is 1, because the count can change
+            the last bits of sums, and with them a prediction: the same seed must give the same record on any day.
+        every: seconds between checkpoints.
+    """
+
+    strategy: str
+    target: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    download: bool = False
+    device: str = "auto"
+    threads: int = 1
+    every: float = 30.0
+
+    def benchmark(self) -> Benchmark:
+        """The benchmark it names."""
+        return load_benchmark(self.target)
+
+    def stream(self) -> Stream:
+        """The stream, built once per process."""
+        benchmark = self.benchmark()
+        options = benchmark.options | _part(self.settings, "stream.", inside=True)
+        return _stream(benchmark.stream, self.data, self.download, canonical(options).decode())
+
+    def make(self) -> Strategy:
+        """A fresh strategy, configured and not yet set up."""
+        from ..strategies.core import load_strategy
+
+        cls = load_strategy(self.strategy)
+        return cls(**self.benchmark().settings(cls.name) | _part(self.settings, "stream.", inside=False))
+
+    def header(self) -> RunRecord:
+        """The record of this run, without seeds."""
+        from ..strategies import registry
+        from ..strategies.config import flat
+
+        benchmark, stream, strategy = self.benchmark(), self.stream(), self.make()
+        own = self.strategy in registry.entries
+        return RunRecord(
+            benchmark=BenchmarkRef(
+                name=benchmark.name,
+                version=benchmark.version,
+                settings=self.settings,
+                deviations=benchmark.deviations(self.settings),
+            ),
+            stream=StreamRef(
+                name=stream.name,
+                version=stream.version,
+                seed=stream.seed,
+                setting=stream.setting.name,
+                task_id_at_test=stream.setting.task_id_at_test,
+                label_space=stream.setting.label_space,
+                fingerprint=stream.fingerprint,
+                tasks=[task.name for task in stream],
+                classes=[list(task.classes) for task in stream],
+                test_sizes=stream.test_sizes,
+                train_sizes=[len(task.train) for task in stream],
+            ),
+            strategy=StrategyRef(
+                name=strategy.name,
+                source=registry.entry(self.strategy).source if own else "user",
+                config=flat(strategy.config),
+            ),
+            runs=[],
+            provenance=collect(self.resolved_device(), self.strategy, self.target, self.settings),
+        )
+
+    def resolved_device(self) -> str:
+        """The device that "auto" stands for here; an impossible one answers in one line."""
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"--device {self.device} cannot be used here: {reason}. Use cpu, or auto.") from None
+        return self.device
+
+
+@dataclass(frozen=True)
+class Request:
+    """A spec, the seeds wanted, and the folder where they are to be.
+
+    Attributes:
+        resume: the folder may hold part of this very run, which is kept.
+        workers: processes that will share this machine's cores.
+    """
+
+    spec: RunSpec
+    seeds: tuple[int, ...]
+    folder: str
+    resume: bool = False
+    workers: int = 1
+
+    def plan(self, tell: Tell | None = None) -> list[Job]:
+        """The jobs still to be done. Everything that can be wrong with the request is found here, before any runs."""
+        if not self.seeds:
+            raise UsageError("no seeds: give at least one.")
+        missing = RunFolder(self.folder).admit(self.spec.header(), self.seeds, self.resume)
+        count = self.spec.threads or (self._threads() if missing else 1)
+        return [Job(self.spec, seed, self.folder, count) for seed in missing]
+
+    def _threads(self) -> int:
+        """What calibration finds, among the counts that leave each of the processes its share of the cores."""
+        import torch
+
+        from ..evaluation.threads import calibrate, cores, probe
+
+        step = probe(self.spec.make, self.spec.stream(), torch.device(self.spec.resolved_device()))
+        return calibrate(step, most=max(1, cores() // self.workers))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One seed of a spec, to be left in a folder. A pure function of its fields."""
+
+    spec: RunSpec
+    seed: int
+    folder: str
+    threads: int = 1
+
+    def run(self, tell: Tell) -> None:
+        """Do it, here."""
+        from ..evaluation.run import run_seed
+        from ..evaluation.threads import threads
+
+        spec, folder = self.spec, RunFolder(self.folder)
+        with threads(self.threads):
+            result = run_seed(
+                spec.make(),
+                spec.stream(),
+                self.seed,
+                device=spec.resolved_device(),
+                checkpoint=folder.checkpoint(self.seed),
+                every=spec.every,
+                listener=lambda progress: tell(progress.share),
+            )
+        folder.put(*result)
+
+
+class Watch:
+    """Hears how a list of jobs goes on. This one keeps silent."""
+
+    def planned(self, jobs: Sequence[Job]) -> None:
+        """These are about to run."""
+
+    def progress(self, number: int, share: float) -> None:
+        """Job `number` has done this share of its work; 1 when its files are there."""
+
+
+def run(
+    strategy: str,
+    target: str,
+    seeds: int | Iterable[int] | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    workers: int = 1,
+    watch: Watch | None = None,
+    data: str | Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    threads: int = 1,
+    every: float = 30.0,
+    **settings: Any,
+) -> RunRecord:
+    """Run a strategy on a benchmark or stream and return the record.
+
+        record = carryover.run("gem", "rotated-digits", seeds=5, lr=0.05)
+
+    Args:
+        strategy, target: names as `carryover list` prints them, or `path/to/file.py:Name`.
+        seeds: a number (0 to n-1) or the seeds themselves; None takes the benchmark's.
+        out: folder for record, evidence and checkpoints; None keeps nothing on disk.
+        resume: go on in a folder that holds part of this run.
+        workers: processes; each seed is one job.
+        threads: per process; 0 measures (see RunSpec).
+        every: seconds between checkpoints.
+        settings: as `--set` takes them; dotted names through a dict, **{"stream.n_tasks": 5}.
+    """
+    spec = RunSpec(strategy, target, settings, str(data) if data else None, download, device, threads, every)
+    seeds = spec.benchmark().seeds if seeds is None else seeds
+    seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    with tempfile.TemporaryDirectory() as temporary:
+        request = Request(spec, seeds, str(out or temporary), resume, workers)
+        return run_all([request], watch, local(min(workers, len(seeds))))[0]
+
+
+def run_all(
+    requests: Sequence[Request], watch: Watch | None = None, launcher: Launcher | None = None
+) -> list[RunRecord]:
+    """Plan every request, run what is missing, and gather one record each, in order.
+
+    A failing job does not stop the others; its error is raised when all that could be done is done and gathered.
+    """
+    watch, launcher = watch or Watch(), launcher or InProcess()
+    with launcher:
+        jobs = [job for plan in launcher.map(Request.plan, requests) for job in plan]
+        watch.planned(jobs)
+        error = None
+        try:
+            launcher.map(Job.run, jobs, watch.progress)
+        except CarryoverError as failed:
+            error = failed
+    records = [RunFolder(request.folder).gather() for request in requests]
+    if error is not None:
+        raise error
+    return records
+
+
+def _part(settings: dict[str, Any], prefix: str, inside: bool) -> dict[str, Any]:
+    """Settings under a prefix, without it; or those not under it."""
+    if inside:
+        return {name.removeprefix(prefix): value for name, value in settings.items() if name.startswith(prefix)}
+    return {name: value for name, value in settings.items() if not name.startswith(prefix)}
+
+
+# -- what runs once per process ---------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def _stream(name: str, data: str | None, download: bool, options: str) -> Stream:
+    import json
+
+    from ..streams.named import load_stream
+
+    return load_stream(name, data=data, download=download, **json.loads(options))

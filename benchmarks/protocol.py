@@ -1,0 +1,151 @@
+"""A benchmark: a stream with its options, a training budget, a network, seeds, and tuned settings per strategy.
+
+title = "GEM: MNIST rotations"
+version = 1                      # raised when a change can move numbers
+summary = "..."                  # one line for `carryover list`
+source = "Lopez-Paz and Ranzato (2017), section 4"
+stream = "rotated-mnist"
+seeds = [0, 1, 2, 3, 4]
+
+[options]                        # of the stream
+n_tasks = 20
+
+[protocol]                       # settings that every strategy shares; overriding one leaves the ranked division
+epochs = 1
+
+[strategies.gem]                 # tuned on validation data or taken from the source
+lr = 0.1
+
+[manifest]                       # what a submission is checked against
+fingerprint = "..."
+test_sizes = [...]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ..base.errors import InvalidError, StorageError, unknown
+from ..base.registry import NAME
+from ..streams import registry as streams
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What every record of the benchmark must agree with; None where it was not pinned."""
+
+    fingerprint: str | None = None
+    test_sizes: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One frozen protocol. Version 0 is a stream run outside any."""
+
+    name: str
+    stream: str
+    title: str = ""
+    version: int = Field(default=1, ge=0)
+    summary: str = ""
+    source: str = ""
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    options: dict[str, Any] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    manifest: Manifest = field(default_factory=Manifest)
+
+    def settings(self, strategy: str) -> dict[str, Any]:
+        """What the benchmark sets for a strategy: the shared protocol, then the strategy's own."""
+        return self.protocol | self.strategies.get(strategy, {})
+
+    def deviations(self, overrides: dict[str, Any]) -> list[str]:
+        """Frozen keys that a user's overrides change, `stream.` ones included."""
+        frozen = {f"stream.{name}": value for name, value in self.options.items()} | self.protocol
+        changed = [name for name, value in overrides.items() if name in frozen and frozen[name] != value]
+        added = [name for name in overrides if name.startswith("stream.") and name not in frozen]
+        return sorted(changed + added) if self.version else []
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it runs without a download."""
+        return self.stream in streams.entries and bool(streams.entry(self.stream).options.get("embedded"))
+
+
+def names() -> list[str]:
+    """Benchmarks that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_benchmark(target: str) -> Benchmark:
+    """A benchmark by name or by path to a TOML file; a stream's name or address gives an unfrozen benchmark of it."""
+    if target.endswith(".toml"):
+        return read_benchmark(Path(target).expanduser())
+    if target in names():
+        return read_benchmark(FOLDER / f"{target}.toml")
+    if ".py" in target or target in streams.entries:
+        return Benchmark(name=_plain(target), stream=target, version=0)
+    raise unknown("benchmark or stream", target, {*names(), *streams.entries})
+
+
+def read_benchmark(path: Path) -> Benchmark:
+    """Parse and check a benchmark file; the first thing wrong answers in one line."""
+    if not path.is_file():
+        raise StorageError(f"{path} does not exist.")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidError(f"{path}: not TOML: {error}") from None
+    known = {f.name for f in dataclasses.fields(Benchmark)} - {"name"}
+    for key in table:
+        if key not in known:
+            raise unknown(f"key in {path}:", key, known)
+    if not NAME.fullmatch(path.stem):
+        raise InvalidError(f"{path}: a benchmark's file name is its name, lower-case-with-dashes.")
+    try:
+        return TypeAdapter(Benchmark).validate_python({"name": path.stem} | table, strict=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InvalidError(f"{path}: {place}: {first['msg']}.") from None
+
+
+def _plain(target: str) -> str:
+    """A stream's address as a name: `path/to/file.py:MyStream` becomes mystream."""
+    return target.rpartition(":")[2].lower().replace("_", "-") if ".py" in target else target
+
+
+@dataclass(frozen=True)
+class BoardManifest:
+    """A benchmark as its board sees it."""
+
+    name: str
+    version: int
+    title: str
+    summary: str
+    stream: str
+    seeds: list[int]
+    test_sizes: list[int] | None
+    fingerprint: str | None
+
+
+def load_manifest(name: str) -> BoardManifest:
+    """What submissions to a frozen benchmark are checked against."""
+    b = load_benchmark(name)
+    return BoardManifest(
+        b.name,
+        b.version,
+        b.title or b.name,
+        b.summary,
+        b.stream,
+        b.seeds,
+        b.manifest.test_sizes,
+        b.manifest.fingerprint,
+    )

@@ -1,0 +1,107 @@
+"""A sweep file: strategies x benchmarks x settings, each with its seeds, as a list of requests.
+
+    strategies = ["finetune", "er"]
+    benchmarks = ["rotated-digits"]
+    seeds = "0..4"                     # or a list
+    out = "runs"                       # default: the file's name without .toml, beside it
+
+    [grid]                             # every combination, for every strategy that knows the setting
+    lr = [0.01, 0.1]
+
+    [grid.er]                          # for one strategy
+    memory = [100, 500]
+
+What has a record is not run again, so a sweep is resumed by starting it again, and grows by editing the file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import InvalidError, StorageError, UsageError, unknown
+from .launch import Request, RunSpec
+from .protocol import load_benchmark
+
+KEYS = ("strategies", "benchmarks", "seeds", "out", "grid", "data", "device")
+
+
+def read_sweep(path: Path, workers: int = 1, out: str | None = None, **common: Any) -> list[Request]:
+    """The requests of a sweep file, in order: benchmark, strategy, combination.
+
+    Args:
+        out: folder in place of the file's own. common: fields of `RunSpec` for all.
+    """
+    table = _read(path)
+    root = Path(out or path.parent / table.get("out", path.stem))
+    requests = []
+    for target, strategy in itertools.product(table["benchmarks"], table["strategies"]):
+        benchmark = load_benchmark(target)
+        seeds = parse_seeds(table["seeds"]) if "seeds" in table else tuple(benchmark.seeds)
+        for settings in combinations(table.get("grid", {}), strategy):
+            folder = root / benchmark.name / _leaf(strategy, settings)
+            spec = RunSpec(
+                strategy, target, settings, **{k: table[k] for k in ("data", "device") if k in table} | common
+            )
+            requests.append(Request(spec, seeds, str(folder), resume=True, workers=workers))
+    return requests
+
+
+def combinations(grid: dict[str, Any], strategy: str) -> list[dict[str, Any]]:
+    """Every combination of the common settings and the strategy's own; one empty one where there are none."""
+    own = {name: values for name, values in grid.items() if not isinstance(values, dict)} | grid.get(strategy, {})
+    choices = [values if isinstance(values, list) else [values] for values in own.values()]
+    return [dict(zip(own, chosen, strict=True)) for chosen in itertools.product(*choices)]
+
+
+def parse_seeds(value: Any) -> tuple[int, ...]:
+    """Seeds from "0..4", "0,2,5", "7" (that one seed), or a list of integers."""
+    if isinstance(value, list) and value and all(type(seed) is int and seed >= 0 for seed in value):
+        return tuple(dict.fromkeys(value))
+    wrong = UsageError(f"seeds {value!r}: write 0..4, or 0,2,5, or one number.")
+    if not isinstance(value, str):
+        raise wrong
+    try:
+        first, dots, last = value.partition("..")
+        if dots:
+            seeds = range(int(first), int(last) + 1)
+        else:
+            seeds = [int(part) for part in value.split(",")]
+    except ValueError:
+        raise wrong from None
+    if not len(seeds) or min(seeds) < 0 or max(seeds) > 2**31 or len(seeds) > 10_000:
+        raise wrong
+    return tuple(dict.fromkeys(seeds))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise StorageError(f"{path} does not exist.")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidError(f"{path}: not TOML: {error}") from None
+    for key in table:
+        if key not in KEYS:
+            raise unknown(f"key in {path}:", key, KEYS)
+    for key in ("strategies", "benchmarks"):
+        names = table.get(key)
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise InvalidError(f'{path}: {key} must be a list of names, such as {key} = ["..."].')
+    if not isinstance(table.get("grid", {}), dict):
+        raise InvalidError(f"{path}: grid must be a table of settings, each with a list of values.")
+    return table
+
+
+def _leaf(strategy: str, settings: dict[str, Any]) -> str:
+    """A folder name that says what is in it."""
+    name = strategy.rpartition(":")[2] if ".py" in strategy else strategy
+    parts = [f"{key}={_plain(value)}" for key, value in settings.items()]
+    return "/".join([name, ",".join(parts)]) if parts else name
+
+
+def _plain(value: Any) -> str:
+    text = "x".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "".join(c if c.isalnum() or c in ".-_" else "_" for c in text)

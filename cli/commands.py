@@ -1,0 +1,389 @@
+"""The command line. Each command is a few lines around a function that Python users call too.
+
+Results go to standard output, progress and errors to standard error; `--json` makes the result one JSON value.
+Exit codes: 0 done, 2 a wrong request, 3 an invalid file, 4 a mismatch, 5 inconclusive, 6 reading or writing failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..base.errors import CarryoverError, StorageError, UsageError, unknown
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Continual-learning benchmarks: run a strategy on a stream, plot the transfer matrix, submit it, publish it.",
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for machines.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder of data sets; else CARRYOVER_DATA, else a user cache.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Workers = Annotated[int, typer.Option(help="Processes; 0 takes one per core.", min=0, max=1024)]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
+Board = Annotated[Path, typer.Option("--board", help="Folder of the board.")]
+Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs, or record files.")]
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="streams, strategies, benchmarks or metrics")], as_json: Json = False
+):
+    """What there is."""
+    from .catalogue import KINDS, catalogue
+
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    rows = catalogue(kind)
+    if as_json:
+        from .console import dump
+
+        return dump(rows)
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        mark = "" if row.get("embedded", True) else " [needs data]"
+        print(f"{row['name']:<{width}}  {row['summary']}{mark}")
+    return None
+
+
+@app.command()
+def run(
+    strategy: Annotated[str, typer.Argument(help="A name, or path/to/file.py:Name.")],
+    target: Annotated[
+        str, typer.Argument(metavar="STREAM-OR-BENCHMARK", help="A name, path/to/file.py:Name, or a TOML file.")
+    ],
+    seeds: Annotated[str | None, typer.Option(help="0..4, or 0,2,5, or 7. Default: the benchmark's.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting: lr=0.1, model.hidden=[64], stream.n_tasks=5.")
+    ] = None,
+    device: Device = "auto",
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder that holds part of this run.")] = False,
+    data: Data = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch a missing data set.")] = False,
+    workers: Workers = 1,
+    threads: Annotated[str, typer.Option(help="Per process; auto measures the fastest.")] = "1",
+    every: Annotated[float, typer.Option("--checkpoint-every", help="Seconds between checkpoints.", min=0.0)] = 30.0,
+    as_json: Json = False,
+):
+    """Run a strategy on a stream or benchmark, over seeds."""
+    from ..benchmarks.launch import Request, RunSpec, run_all
+    from ..benchmarks.protocol import load_benchmark
+    from ..benchmarks.sweep import parse_seeds
+    from ..benchmarks.workers import local
+    from .console import dump, watching
+    from .console import out as console
+
+    benchmark = load_benchmark(target)
+    chosen = parse_seeds(seeds) if seeds is not None else tuple(benchmark.seeds)
+    settings = parse_settings(set_ or [])
+    count = min(_workers(workers), len(chosen))
+    spec = RunSpec(strategy, target, settings, str(data) if data else None, download, device, _threads(threads), every)
+    leaf = strategy.rpartition(":")[2] if ".py" in strategy else strategy
+    folder = out or Path("runs") / benchmark.name / leaf
+    with watching() as watch:
+        record = run_all([Request(spec, chosen, str(folder), resume, count)], watch, local(count))[0]
+    if as_json:
+        return dump(
+            {
+                "benchmark": record.benchmark.name,
+                "strategy": record.strategy.name,
+                "seeds": record.seeds,
+                "record": str(folder / "record.json"),
+                "metrics": record.metrics(),
+            }
+        )
+    console().print(str(record), markup=False)
+    print(f"record: {folder / 'record.json'}")
+    return None
+
+
+@app.command()
+def plot(folders: Folders, out: Out = None, as_json: Json = False):
+    """Transfer matrices as heat maps, PNG and SVG; several runs are also compared."""
+    from ..evaluation.plots import plot_comparison, plot_curves, plot_record, plot_scores
+
+    records = [_record(folder) for folder in folders]
+    written: list[Path] = []
+    for folder, record in zip(folders, records, strict=True):
+        place = out / _label(folder, folders) if out and len(folders) > 1 else out or _folder(folder)
+        plot_record(record, place)
+        plot_curves(record, place)
+        written += [place / f"{stem}.{kind}" for stem in ("transfer-matrix", "curves") for kind in ("png", "svg")]
+    if len(records) > 1:
+        place = out or Path(".")
+        plot_comparison(records, place)
+        plot_scores(records, place)
+        written += [place / f"{stem}.{kind}" for stem in ("comparison", "scores") for kind in ("png", "svg")]
+    _print_paths(written, as_json)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="DIR")],
+    second: Annotated[Path, typer.Argument(metavar="DIR")],
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="A metric; repeat for more.")] = None,
+    out: Out = None,
+    as_json: Json = False,
+):
+    """Two runs on the same stream: paired differences with intervals, and a difference heat map with --out."""
+    from ..base.errors import MismatchError
+    from ..evaluation.report import comparison
+
+    a, b = _record(first), _record(second)
+    if a.stream.fingerprint != b.stream.fingerprint:
+        raise MismatchError(
+            f"{first} and {second} ran on different data ({a.stream.name} and {b.stream.name}; the fingerprints differ), "
+            "so their difference means nothing."
+        )
+    rows = comparison(a, b, metric or [])
+    if out:
+        from ..evaluation.plots import plot_comparison
+
+        plot_comparison([a, b], out)
+    if as_json:
+        from .console import dump
+
+        return dump({"a": a.strategy.name, "b": b.strategy.name, "metrics": rows})
+    print(f"{a.strategy.name} minus {b.strategy.name} on {a.stream.name}, paired over seeds")
+    for row in rows:
+        print(_difference_line(row))
+    return None
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml")],
+    out: Out = None,
+    data: Data = None,
+    workers: Workers = 0,
+    as_json: Json = False,
+):
+    """A grid of strategies, benchmarks, settings and seeds; runs only what has no record yet."""
+    from ..benchmarks.launch import run_all
+    from ..benchmarks.sweep import read_sweep
+    from ..benchmarks.workers import local
+    from ..evaluation.report import results
+    from .console import dump, watching
+    from .console import out as console
+
+    common = {"data": str(data)} if data else {}
+    count = _workers(workers)
+    requests = read_sweep(file, count, str(out) if out else None, **common)
+    with watching() as watch:
+        records = run_all(requests, watch, local(count))
+    if as_json:
+        return dump(
+            [
+                {
+                    "benchmark": record.benchmark.name,
+                    "strategy": record.strategy.name,
+                    "settings": request.spec.settings,
+                    "seeds": record.seeds,
+                    "record": str(Path(request.folder) / "record.json"),
+                    "metrics": record.metrics(),
+                }
+                for request, record in zip(requests, records, strict=True)
+            ]
+        )
+    for name in dict.fromkeys(record.benchmark.name for record in records):
+        console().print(results([r for r in records if r.benchmark.name == name], name))
+    return None
+
+
+@app.command()
+def submit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a finished run.")],
+    board: Board,
+    submitter: Annotated[str, typer.Option("--as", help="Your handle.")] = "anonymous",
+    name: Annotated[str | None, typer.Option(help="What to call the method; default: the strategy's name.")] = None,
+    description: Annotated[str, typer.Option(help="A sentence about it.")] = "",
+    link: Annotated[list[str] | None, typer.Option(help="code=https://... or paper=https://...")] = None,
+    as_json: Json = False,
+):
+    """Check a run against its benchmark and add it to a board."""
+    from ..leaderboard.rules import find_manifest
+    from ..leaderboard.store import Board as Store
+    from ..leaderboard.submission import make_submission
+
+    submission = make_submission(folder, submitter, name, description, _links(link or []))
+    reference = submission.record.benchmark
+    added = Store(board).submit(submission, folder, find_manifest(reference.name, reference.version))
+    if as_json:
+        from .console import dump
+
+        return dump(
+            {"id": added.id, "path": str(added.path), "new": added.new, "findings": [str(f) for f in added.findings]}
+        )
+    print(added)
+    for finding in added.findings:
+        print(f"  {finding}")
+    return None
+
+
+@app.command()
+def site(board: Board, out: Annotated[Path, typer.Option("--out", help="Folder of the site.")], as_json: Json = False):
+    """Build a board's static site."""
+    from ..leaderboard.site import build_site
+
+    if not board.is_dir():
+        raise StorageError(f"{board} is not a board: no such folder. `carryover submit DIR --board {board}` makes one.")
+    _print_paths([build_site(board, out)], as_json)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder, a stored submission, or a board.")],
+    rerun: Annotated[
+        int | None, typer.Option(help="Run the first K tasks again and compare; 0 for all.", min=0)
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds to re-run; default: the first.")] = None,
+    data: Data = None,
+    device: Device = "auto",
+    as_json: Json = False,
+):
+    """Check a run or a board: form, benchmark, evidence against every count; with --rerun, by running it again."""
+    from .checks import verify_board, verify_run
+
+    report = verify_board(folder) if (folder / "store").is_dir() else verify_run(
+        folder, rerun, seeds, str(data) if data else None, device
+    )  # fmt: skip
+    if as_json:
+        from .console import dump
+
+        dump(report.as_dict())
+    else:
+        print(report)
+    if not report.passed:
+        raise typer.Exit(4)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("carryover-demo"),
+    seeds: Annotated[str, typer.Option(help="Seeds of every run.")] = "0..4",
+    workers: Workers = 0,
+):
+    """The whole path in under three minutes: five strategies, two streams, plots, a board and its site."""
+    from ..benchmarks.sweep import parse_seeds
+    from .demo import run_demo
+
+    run_demo(out, parse_seeds(seeds), _workers(workers))
+
+
+# -- reading arguments ----------------------------------------------------------------------------------------------
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`lr=0.1` and the like: numbers, true, false, null and [lists] as in JSON, everything else as text."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--set {pair!r}: write name=value, such as lr=0.1.")
+        if name in settings:
+            raise UsageError(f"--set {name} is given twice.")
+        try:
+            settings[name.strip()] = json.loads(text, parse_constant=str)
+        except (json.JSONDecodeError, ValueError, RecursionError):
+            settings[name.strip()] = text
+    return settings
+
+
+def _threads(text: str) -> int:
+    """A thread count, 0 for auto."""
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:
+        raise UsageError(f"--threads {text}: a number from 1 to 1024, or auto.")
+    return int(text)
+
+
+def _workers(count: int) -> int:
+    return count or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _links(pairs: list[str]) -> dict[str, str]:
+    links = dict(pair.partition("=")[::2] for pair in pairs)
+    for rel in links:
+        if rel not in ("code", "paper", "log"):
+            raise UsageError(f"--link {rel}: write code=https://..., paper=https://... or log=https://...")
+    return links
+
+
+def _record(path: Path):
+    from ..evaluation.record import RunRecord
+
+    if path.is_dir() and not (path / "record.json").exists():
+        raise StorageError(f"{path} holds no record.json; name the folder of a finished run.")
+    return RunRecord.load(path)
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _label(path: Path, among: list[Path]) -> str:
+    """The shortest tail of a path that tells it apart from the others."""
+    parts = [_folder(other).resolve().parts for other in among]
+    mine = _folder(path).resolve().parts
+    for length in range(1, len(mine) + 1):
+        if sum(other[-length:] == mine[-length:] for other in parts) == 1:
+            return "-".join(mine[-length:])
+    return "-".join(mine[1:])
+
+
+def _difference_line(row: dict[str, Any]) -> str:
+    if row["difference"] is None:
+        return f"  {row['metric']:<22} not defined over {row['seeds']} common seeds"
+    line = f"  {row['metric']:<22} {100 * row['difference']:+.2f} points"
+    if row["ci95"] is None:
+        return f"{line}   {row['seeds']} common seeds: too few for an interval"
+    return f"{line}   95 % [{100 * row['ci95'][0]:+.2f}, {100 * row['ci95'][1]:+.2f}]   p = {row['p']:.3g}, {row['seeds']} seeds"
+
+
+def _print_paths(paths: list[Path], as_json: bool) -> None:
+    if as_json:
+        from .console import dump
+
+        return dump([str(path) for path in paths])
+    for path in paths:
+        print(path)
+    return None
+
+
+def main() -> None:
+    """Run the command line; every foreseen failure is one line on standard error and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except CarryoverError as error:
+        _fail(str(error), error.code)
+    except KeyboardInterrupt:
+        _fail("interrupted. What was finished is kept; the same command with --resume goes on.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}.", StorageError.code)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the argument parser's own
+            _fail(error.format_message(), getattr(error, "exit_code", 2))
+        if type(error).__name__ == "Abort":
+            _fail("aborted.", 130)
+        raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print("carryover: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,293 @@
+"""The loop: evaluate, then for each task learn and evaluate again on all tasks.
+
+    row 0  = every test set before any training
+    row k  = every test set after task k
+
+One seed's pass is a function of (strategy, config, stream, seed, device type, threads). It can be stopped at any
+moment and picked up from its last checkpoint with the same result, bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import InvalidError, UsageError
+from ..base.files import sha256
+from ..strategies.context import Context
+from ..strategies.core import Strategy
+from ..streams.core import LabelledTest, Query, Stream
+from .checkpoint import load_state, save_state
+from .cost import ledger, peak_device_bytes, peak_host_bytes
+from .record import Evidence, Measured, SeedRun, Usage, pack_evidence
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: learning `task` (0-based) of `tasks` at `step` of `total`."""
+
+    task: int
+    tasks: int
+    step: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """Of the whole run, in [0, 1], taking tasks as equally long."""
+        return (self.task + self.step / max(self.total, 1)) / self.tasks
+
+
+Listener = Callable[[Progress], None]
+
+
+class Evaluator:
+    """Scores a strategy on every test set. The test sets live here and nowhere else.
+
+    Where all tasks are asked the same question (no task id, one label space), their test sets are laid end to end and
+    scored in one sweep; that is exact because a prediction may not depend on what else is in its batch.
+    """
+
+    def __init__(self, stream: Stream, device: torch.device, batch_size: int | None = None) -> None:
+        self.stream = stream
+        self.tests = [test.to(device) if hasattr(test, "to") else test for test in stream.tests]
+        per_sample = int(np.prod(stream.info.shape))
+        self.batch_size = batch_size or max(16, min(1024, 2**22 // max(per_sample, 1)))
+        self.task_id_reads = 0
+        self._sweep = None
+        if not stream.setting.task_id_at_test and stream.setting.label_space != "task":
+            self._sweep = _end_to_end(self.tests)
+        if self._sweep is not None:
+            self.tests = []  # one copy on the device is enough
+
+    def row(self, strategy: Strategy, context: Context, seen: int) -> np.ndarray:
+        """[sum of test sizes] bool: every test case after `seen` tasks, in task order."""
+        queries = [self.stream.query(j, seen) for j in range(len(self.stream))]
+        if self._sweep is not None:
+            bits = self._score(strategy, context, self._sweep, queries[0], seen)
+        else:
+            bits = torch.cat(
+                [
+                    self._score(strategy, context, test, query, seen)
+                    for test, query in zip(self.tests, queries, strict=True)
+                ]
+            )
+        self.task_id_reads += sum(query.reads["task_id"] for query in queries)
+        return bits.cpu().numpy()
+
+    def _score(self, strategy: Strategy, context: Context, test: Any, query: Query, seen: int) -> Tensor:
+        def predict(inputs: Tensor) -> Tensor:
+            with context.meter.work("eval", seen, len(inputs)):
+                return strategy.predict(inputs, query)
+
+        with torch.no_grad():
+            return test.score(predict, self.batch_size)
+
+    def counts(self, bits: np.ndarray) -> list[int]:
+        """Correct answers per task from a row of bits."""
+        ends = np.cumsum(self.stream.test_sizes)
+        return [int(part.sum()) for part in np.split(bits, ends[:-1])]
+
+
+def run_seed(
+    strategy: Strategy,
+    stream: Stream,
+    seed: int,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    every: float = 30.0,
+    listener: Listener | None = None,
+    until: int | None = None,
+) -> tuple[SeedRun, bytes | None]:
+    """One pass of a fresh strategy over the stream.
+
+    Args:
+        checkpoint: file to save to and, if it exists, to go on from; None keeps nothing.
+        every: seconds between checkpoints inside a task; there is one after every task besides.
+        listener: told about progress, at most ten times a second.
+        until: stop after this many tasks; rows 0..until are those of the whole run.
+
+    Returns:
+        The seed's result, and its evidence (bit-packed correctness), None if the run diverged.
+    """
+    device = torch.device(device)
+    context = Context(seed, device)
+    evaluator = Evaluator(stream, device)
+    strategy.setup(stream.info, context)
+    state = _Position(strategy, context, evaluator, stream)
+    if checkpoint is not None and checkpoint.exists():
+        state.restore(checkpoint)
+    clock = _Clock(state, checkpoint, every, listener, len(stream))
+    context.tick = clock.tick
+
+    if not state.rows:
+        state.rows.append(clock.timed("eval", evaluator.row, strategy, context, 0))
+    for index in range(len(state.rows) - 1, len(stream) if until is None else until):
+        task = stream.shown(index)
+        train = task.train.to(device)
+        task = replace(task, train=train, val=None if task.val is None else task.val.to(device))
+        if not state.inside:
+            context.begin(index)
+            train.drawn["samples"] = 0
+        else:
+            train.drawn["samples"] = state.drawn[index]
+        clock.enter(index, train)
+        clock.timed("train", strategy.learn, task)
+        state.leave(index, train)
+        if not _finite(strategy):
+            state.diverged = True
+            break
+        state.rows.append(clock.timed("eval", evaluator.row, strategy, context, index + 1))
+        clock.save()
+    return state.result(seed), state.evidence()
+
+
+class _Position:
+    """How far a run has come, and everything needed to go on from there."""
+
+    def __init__(self, strategy: Strategy, context: Context, evaluator: Evaluator, stream: Stream) -> None:
+        self.strategy, self.context, self.evaluator, self.stream = strategy, context, evaluator, stream
+        self.rows: list[np.ndarray] = []
+        self.drawn: list[int] = []  # training samples drawn from each task so far
+        self.inside = False  # in the middle of learning a task
+        self.diverged = False
+        self.resumed = 0
+        self.spent = {"train": 0.0, "eval": 0.0}
+
+    def leave(self, index: int, train: Any) -> None:
+        """A task has been learnt."""
+        self.note(index, train.drawn["samples"])
+        self.inside = False
+
+    def note(self, index: int, drawn: int) -> None:
+        """Samples drawn from a task's data so far."""
+        self.drawn[index:] = [drawn]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "stream": self.stream.fingerprint,
+            "strategy": self.strategy.state_dict(),
+            "context": self.context.state_dict(),
+            "rows": [torch.from_numpy(row) for row in self.rows],
+            "drawn": self.drawn,
+            "inside": self.inside,
+            "task_id_reads": self.evaluator.task_id_reads,
+            "resumed": self.resumed,
+            "spent": self.spent,
+        }
+
+    def restore(self, path: Path) -> None:
+        state = load_state(path)
+        try:
+            if state["stream"] != self.stream.fingerprint:
+                raise UsageError(
+                    f"the checkpoint {path} belongs to another stream. Choose another --out, or remove it."
+                )
+            self.strategy.load_state_dict(state["strategy"])
+            self.context.load_state_dict(state["context"])
+            self.rows = [row.numpy() for row in state["rows"]]
+            self.drawn, self.inside = list(state["drawn"]), state["inside"]
+            self.evaluator.task_id_reads = state["task_id_reads"]
+            self.resumed, self.spent = state["resumed"] + 1, dict(state["spent"])
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise InvalidError(
+                f"the checkpoint {path} does not fit this run ({type(error).__name__}): it was made with another "
+                "strategy, model or version. Choose another --out, or remove it."
+            ) from error
+
+    def result(self, seed: int) -> SeedRun:
+        tasks = len(self.stream)
+        rows: list[list[int | None]] = [self.evaluator.counts(row) for row in self.rows]
+        rows += [[None] * tasks for _ in range(tasks + 1 - len(rows))]
+        evidence = self.evidence()
+        return SeedRun(
+            seed=seed,
+            status="diverged" if self.diverged else "complete" if len(self.rows) == tasks + 1 else "partial",
+            correct=rows,
+            evidence=None if evidence is None else Evidence(sha256=sha256(evidence), bytes=len(evidence)),
+            diagnostics=self.context.diagnostics,
+            cost=ledger(self.strategy, self.context),
+            usage=Usage(drawn=self.drawn, task_id_reads=self.evaluator.task_id_reads),
+            measured=Measured(
+                train_ms=round(self.spent["train"] * 1000),
+                eval_ms=round(self.spent["eval"] * 1000),
+                peak_host_bytes=peak_host_bytes(),
+                peak_device_bytes=peak_device_bytes(self.context.device),
+                threads=torch.get_num_threads(),
+                resumed=self.resumed,
+            ),
+        )
+
+    def evidence(self) -> bytes | None:
+        whole = len(self.rows) == len(self.stream) + 1
+        return pack_evidence(self.rows) if whole else None
+
+
+class _Clock:
+    """Saves and reports now and then, from inside the training loop, without slowing it."""
+
+    def __init__(
+        self, state: _Position, path: Path | None, every: float, listener: Listener | None, tasks: int
+    ) -> None:
+        self.state, self.path, self.every, self.listener, self.tasks = state, path, every, listener, tasks
+        self.saved = self.told = self.entered = time.monotonic()
+        self.index, self.train = 0, None
+
+    def enter(self, index: int, train: Any) -> None:
+        """Learning of a task begins or goes on."""
+        self.index, self.train = index, train
+
+    def timed(self, purpose: str, function: Callable, *args: Any) -> Any:
+        """Call, and add the seconds to the ledger; on an accelerator, until its work is done."""
+        self.entered, self.purpose = time.monotonic(), purpose
+        value = function(*args)
+        if self.state.context.device.type == "cuda":
+            torch.cuda.synchronize(self.state.context.device)
+        self._settle()
+        return value
+
+    def tick(self, step: int, total: int) -> None:
+        """Called after every training step."""
+        now = time.monotonic()
+        if self.listener is not None and now - self.told >= 0.1:
+            self.told = now
+            self.listener(Progress(self.index, self.tasks, step, total))
+        if self.path is not None and now - self.saved >= self.every:
+            self.state.inside = True
+            self.state.note(self.index, self.train.drawn["samples"])
+            self._settle()
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint now."""
+        if self.path is not None:
+            save_state(self.path, self.state.state_dict())
+            self.saved = time.monotonic()
+
+    def _settle(self) -> None:
+        now = time.monotonic()
+        self.state.spent[self.purpose] += now - self.entered
+        self.entered = now
+
+
+def _end_to_end(tests: list[Any]) -> LabelledTest | None:
+    """One test set out of several, if they are of one kind and shape and prepared alike."""
+    if not all(isinstance(test, LabelledTest) and isinstance(test.data.samples, Tensor) for test in tests):
+        return None
+    first = tests[0].data
+    if any(t.data.transform is not first.transform or t.data.shape != first.shape for t in tests):
+        return None
+    samples = torch.cat([test.data.samples for test in tests])
+    return LabelledTest(replace(first, samples=samples, targets=torch.cat([test.data.targets for test in tests])))
+
+
+def _finite(strategy: Strategy) -> bool:
+    """Whether every parameter is still a number; one synchronisation per task."""
+    return all(bool(torch.isfinite(p).all()) for net in strategy.networks() for p in net.parameters())

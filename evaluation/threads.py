@@ -1,0 +1,89 @@
+"""How many threads: measured, because with a small network two threads on two cores can be slower than one.
+
+The choice can change the last bits of sums, so it is recorded, and kept when a run is resumed or verified.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from ..strategies.context import Context
+from ..strategies.core import Strategy
+from ..streams.core import Stream
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads(count: int):
+    """Torch's thread count inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def calibrate(step: Callable[[], None], most: int | None = None, seconds: float = 0.3, prefer: float = 0.05) -> int:
+    """The thread count in 1..most under which `step` takes least time.
+
+    Counts take turns, so that a busy moment of the machine hits all of them, and each is judged by its fastest turn.
+    Fewer threads win within `prefer`, because they leave room for other work and sum in a fixed order.
+
+    Args:
+        step: a short piece of the real work, repeatable.
+        seconds: spent on each count, in all.
+    """
+    most = most or cores()
+    best = dict.fromkeys(range(1, most + 1), float("inf"))
+    if most == 1:
+        return 1
+    step()  # warm: allocations, thread pools, kernels chosen on first use
+    deadline = time.perf_counter() + seconds * most
+    rounds = 0
+    while rounds < 3 or time.perf_counter() < deadline:
+        for count in best:
+            with threads(count):
+                step()
+                begun = time.perf_counter()
+                step()
+                best[count] = min(best[count], time.perf_counter() - begun)
+        rounds += 1
+    least = min(best.values())
+    return min(count for count, time_taken in best.items() if time_taken <= least * (1 + prefer))
+
+
+def probe(make: Callable[[], Strategy], stream: Stream, device: torch.device, steps: int = 20) -> Callable[[], None]:
+    """A piece of a run for `calibrate`: a throwaway strategy's first steps on the second task, its memories filled."""
+    tasks = [stream.shown(index) for index in range(min(2, len(stream)))]
+    throwaway = make()
+    context = Context(0, device)
+    throwaway.setup(stream.info, context)
+    size = getattr(throwaway.config, "batch_size", 10)
+
+    def shortened(task, samples: int):
+        few = torch.arange(min(samples, len(task.train)))
+        return replace(task, train=task.train.select(few).to(device), val=None)
+
+    for index, task in enumerate(tasks[:-1]):
+        context.begin(index)
+        throwaway.learn(shortened(task, 512))
+    last = shortened(tasks[-1], steps * size)
+    begun = throwaway.state_dict()
+
+    def step() -> None:
+        throwaway.load_state_dict(begun)  # or every call would be one task later
+        context.begin(len(tasks) - 1)
+        throwaway.learn(last)
+
+    return step

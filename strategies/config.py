@@ -1,0 +1,56 @@
+"""Settings of strategies: frozen dataclasses, checked where they come in.
+
+A field's annotation is its check: `lr: Positive = 0.1` refuses 0, -1, NaN and "fast", each in one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ..base.errors import UsageError, unknown
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
+def configure(Config: type, settings: Mapping[str, Any], owner: str) -> Any:
+    """A config from settings. Unknown names answer with the nearest, wrong values with what is expected.
+
+    `model.hidden=...` goes into the field `model_options` under "hidden".
+    """
+    fields = [field.name for field in dataclasses.fields(Config)]
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        group, _, option = name.partition(".")
+        if option and f"{group}_options" in fields:
+            values.setdefault(f"{group}_options", {})[option] = value
+        elif name in fields:
+            values[name] = value
+        else:
+            raise unknown(f"setting of {owner}", name, fields)
+    hints = get_type_hints(Config, include_extras=True)
+    return Config(**{name: _checked(hints[name], value, f"{owner}: {name}") for name, value in values.items()})
+
+
+def _checked(hint: Any, value: Any, where: str) -> Any:
+    try:
+        return TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise UsageError(f"{where}={value!r}: {error.errors()[0]['msg']}.") from None
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """A config as the record keeps it: plain values, options of a group under their dotted names, as `--set` takes."""
+    settings: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, dict):
+            settings.update({f"{name.removesuffix('_options')}.{key}": item for key, item in value.items()})
+        else:
+            settings[name] = list(value) if isinstance(value, tuple) else value
+    return settings

@@ -1,0 +1,129 @@
+"""What surrounds a strategy while it learns: device, randomness, the meter of its operations, and the harness's ear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from ..base.seeds import derive, torch_generator
+
+_FREE = nullcontext()
+
+
+class Meter:
+    """Counts floating-point operations without slowing the run: each *kind* of step is counted once.
+
+    Torch's counter intercepts every operator, which would double the time of small steps. A step's cost depends on
+    the task, the batch size and what the strategy names beside it (`key`), so the first step of a kind runs under
+    the counter and the others add its result. Counts are of matrix products, convolutions and attention, a
+    multiply-add as two.
+    """
+
+    def __init__(self) -> None:
+        self.flops = {"train": 0, "eval": 0}
+        self.steps = 0
+        self.samples = 0
+        self.known: dict[str, int] = {}
+
+    def step(self, task: int, samples: int, *key: int) -> AbstractContextManager:
+        """Surrounds one training step on `samples` samples."""
+        self.steps += 1
+        self.samples += samples
+        return self.work("train", task, samples, *key)
+
+    def work(self, purpose: str, *key: int | str) -> AbstractContextManager:
+        """Surrounds any work whose cost is a function of (purpose, key)."""
+        name = f"{purpose}:{key}"
+        cost = self.known.get(name)
+        if cost is None:
+            return self._counted(purpose, name)
+        self.flops[purpose] += cost
+        return _FREE
+
+    @contextmanager
+    def _counted(self, purpose: str, name: str):
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            yield
+        self.known[name] = counter.get_total_flops()
+        self.flops[purpose] += self.known[name]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counts so far, and the known costs, so that a resumed run counts the same."""
+        return {"flops": self.flops, "steps": self.steps, "samples": self.samples, "known": self.known}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore."""
+        self.flops, self.steps, self.samples = dict(state["flops"]), state["steps"], state["samples"]
+        self.known = dict(state["known"])
+
+
+class Context:
+    """Everything ambient, made explicit.
+
+    Attributes:
+        seed: of the run.
+        device: where networks and data live.
+        task: number of the task that is being learnt, counted by the harness, for randomness and accounting alone.
+        meter: operation counts.
+        tick: the harness's ear, called as tick(step, total) at the end of every step; a strategy may be saved here.
+    """
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self.seed = seed
+        self.device = torch.device(device)
+        self.task = -1
+        self.meter = Meter()
+        self.tick: Callable[[int, int], None] = lambda step, total: None
+        self.diagnostics: dict[str, list[float | None]] = {}
+        self._generators: dict[str, torch.Generator] = {}
+
+    def begin(self, task: int) -> None:
+        """Called by the harness before each task: from here on, every draw is a function of (seed, task, purpose)."""
+        self.task = task
+        self._generators.clear()
+        torch.manual_seed(derive(self.seed, task, "global"))
+
+    def key(self, purpose: str) -> tuple[int | str, ...]:
+        """What draws for a purpose in this task are derived from."""
+        return (self.seed, self.task, purpose)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """The CPU generator of a purpose in this task. The same object until the task ends; saved in checkpoints."""
+        if purpose not in self._generators:
+            self._generators[purpose] = torch_generator(*self.key(purpose))
+        return self._generators[purpose]
+
+    def report(self, name: str, value: float) -> None:
+        """Put a number about this task into the record: a share of projected steps, a task-selection accuracy."""
+        values = self.diagnostics.setdefault(name, [])
+        values.extend([None] * (self.task + 1 - len(values)))
+        values[self.task] = float(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of every generator, torch's own included."""
+        state = {
+            "task": self.task,
+            "global": torch.get_rng_state(),
+            "generators": {name: g.get_state() for name, g in self._generators.items()},
+            "meter": self.meter.state_dict(),
+            "diagnostics": self.diagnostics,
+        }
+        if self.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore."""
+        self.begin(state["task"])
+        torch.set_rng_state(state["global"])
+        if "cuda" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+        for name, position in state["generators"].items():
+            self.generator(name).set_state(position)
+        self.meter.load_state_dict(state["meter"])
+        self.diagnostics = {name: list(values) for name, values in state["diagnostics"].items()}

@@ -1,0 +1,227 @@
+"""Who learns: the protocol of a strategy, and the training loop that all gradient strategies share.
+
+A strategy is told the public facts of the stream (`setup`), then learns task after task (`learn`), and answers
+queries in between (`predict`). It never sees test labels, later tasks, or a task id that the setting withholds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..base.errors import UsageError
+from ..base.seeds import derive
+from ..streams.batches import Batch, batches, steps_per_epoch
+from ..streams.core import Data, Query, StreamInfo, Task
+from . import registry
+from .backbones import build
+from .config import Count, NonNegative, Positive, configure
+from .context import Context
+from .parts.objective import Classification
+from .parts.optimizers import make_optimizer
+
+
+def strategy(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[type], type]:
+    """Announce a strategy under a name. The registry finds it by reading the source; this only labels the class.
+
+    Args:
+        needs: what the setting must grant: "boundaries", "task_id_at_test".
+    """
+
+    def label(cls: type) -> type:
+        cls.name, cls.needs = name, needs
+        return cls
+
+    return label
+
+
+class Strategy:
+    """The protocol. Constructors only store; `setup` builds.
+
+    A subclass names its settings in a frozen dataclass `Config`, and in `stateful` the attributes that `state_dict`
+    must carry for an exact resume: objects with a `state_dict` of their own, or tensors, numbers, strings, None, and
+    lists and dicts of these.
+    """
+
+    name: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+    stateful: ClassVar[tuple[str, ...]] = ()
+    Config: ClassVar[type]
+
+    def __init__(self, config: Any = None, **settings: Any) -> None:
+        self.config = config if config is not None else configure(self.Config, settings, self.name)
+
+    def setup(self, info: StreamInfo, context: Context) -> None:
+        """Build networks and memories. Called once, before the first task, and before a checkpoint is loaded."""
+        for need in self.needs:
+            if not getattr(info.setting, need):
+                raise UsageError(
+                    f"{self.name} needs {need.replace('_', ' ')}, which the setting {info.setting.name!r} of "
+                    f"{info.name} withholds. Choose another strategy, or another setting with --set stream.setting=til."
+                )
+        self.info, self.context = info, context
+
+    def learn(self, task: Task) -> None:
+        """Learn one task. After a checkpoint was loaded in the middle of it, go on from there."""
+        raise NotImplementedError
+
+    def predict(self, inputs: Tensor, query: Query) -> Tensor:
+        """Class ids [B] for float inputs [B, ...], each one of `query.classes`, whatever the other rows are."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dicts and lists of tensors and plain values."""
+        return {name: _state_of(getattr(self, name)) for name in self.stateful}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave, onto the context's device."""
+        for name in self.stateful:
+            held = getattr(self, name)
+            if hasattr(held, "load_state_dict"):
+                held.load_state_dict(state[name])
+            else:
+                setattr(self, name, _onto(state[name], self.context.device))
+
+    def networks(self) -> list[nn.Module]:
+        """The networks whose parameters the ledger counts."""
+        return []
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What every gradient strategy can be told. A benchmark sets the protocol's fields, a user any of them.
+
+    Attributes:
+        lr, momentum, weight_decay, optimizer: "sgd", "adam" or "adamw".
+        epochs: passes over each task's training data; the setting may allow only one.
+        batch_size: training samples of the current task per step.
+        model: name of a backbone; its own options are given as `model.hidden=...`.
+        compete: which classes share the softmax in training: as the setting has it at test, or "task", "seen", "all".
+    """
+
+    lr: Positive = 0.05
+    epochs: Count = 1
+    batch_size: Count = 10
+    momentum: NonNegative = 0.0
+    weight_decay: NonNegative = 0.0
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    model: str = "mlp"
+    model_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compete: Literal["setting", "task", "seen", "all"] = "setting"
+
+
+class GradientStrategy(Strategy):
+    """The training loop, and five places to change it: begin_task, loss, adjust_gradients, after_step, end_task.
+
+    As it stands it is plain fine-tuning.
+    """
+
+    Config = TrainConfig
+    stateful = ("model", "optimizer", "objective", "tasks_begun", "step")
+
+    def setup(self, info: StreamInfo, context: Context) -> None:
+        """Network, objective and optimizer; the initial weights are a function of the run's seed alone."""
+        super().setup(info, context)
+        passes = info.setting.passes
+        if passes is not None and self.config.epochs > passes:
+            raise UsageError(
+                f"epochs={self.config.epochs}, but {info.name} allows {passes} pass over the data. Set epochs={passes}."
+            )
+        self.model = self.new_model()
+        self.objective = Classification(info, self.config.compete, context.device)
+        self.optimizer = make_optimizer(self.config, self.model)
+        self.tasks_begun = 0
+        self.step = 0
+
+    def new_model(self, purpose: str = "initial weights") -> nn.Module:
+        """A freshly initialised network on the device, drawn on the CPU so that every device starts the same."""
+        torch.manual_seed(derive(self.context.seed, purpose))
+        return build(self.config.model, self.info, **self.config.model_options).to(self.context.device)
+
+    def learn(self, task: Task) -> None:
+        """Train on one task. `step` is 0 between tasks; a resumed run comes in with the step it had reached."""
+        data = self.training_data(task)
+        total = self.config.epochs * steps_per_epoch(data, self.config.batch_size)
+        if self.step == 0:
+            self.tasks_begun += 1
+            self.objective.reveal(task)
+            self.optimizer = make_optimizer(self.config, self.model)
+            self.begin_task(task)
+        self.model.train()
+        number, meter = self.context.task, self.context.meter
+        for batch in batches(data, self.config.batch_size, self.config.epochs, self.context.key("batches"), self.step):
+            with meter.step(number, len(batch.y), *self.cost_key(batch)):
+                self.optimizer.zero_grad()
+                self.loss(batch).backward()
+                self.adjust_gradients(batch)
+                self.optimizer.step()
+            self.after_step(batch)
+            self.step += 1
+            self.context.tick(self.step, total)
+        self.model.eval()
+        self.end_task(task)
+        self.step = 0
+
+    def predict(self, inputs: Tensor, query: Query) -> Tensor:
+        """The best of the query's classes for each input."""
+        return self.objective.decide(self.model(inputs), query)
+
+    def networks(self) -> list[nn.Module]:
+        """The one network."""
+        return [self.model]
+
+    # -- the places to change ---------------------------------------------------------------------------------------
+
+    def training_data(self, task: Task) -> Data:
+        """What the loop draws its batches from: the task's training data."""
+        return task.train
+
+    def begin_task(self, task: Task) -> None:
+        """Before the first step of a task; the optimizer is new, the task's classes are revealed."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The scalar to descend."""
+        return self.objective.loss(self.model(batch.x), batch.y)
+
+    def adjust_gradients(self, batch: Batch) -> None:
+        """Between `backward` and the optimizer's step: projections, penalties."""
+
+    def after_step(self, batch: Batch) -> None:
+        """After the optimizer's step: write memories, average weights."""
+
+    def end_task(self, task: Task) -> None:
+        """After the last step of a task, the network in evaluation mode: anchors, Fisher information, bases."""
+
+    def cost_key(self, batch: Batch) -> tuple[int, ...]:
+        """What else a step's operation count depends on, beside task and batch size: replayed samples, say."""
+        return ()
+
+
+def load_strategy(name: str) -> type[Strategy]:
+    """The class of a strategy by name or `path/to/file.py:Name`."""
+    found = registry.load(name)
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise UsageError(f"{name} is not a strategy: it must be a class derived from carryover.strategies.Strategy.")
+    if not found.name:
+        found.name = name.rpartition(":")[2].lower().replace("_", "-")
+    return found
+
+
+def _state_of(value: Any) -> Any:
+    return value.state_dict() if hasattr(value, "state_dict") else value
+
+
+def _onto(value: Any, device: torch.device) -> Any:
+    """Plain state with its tensors on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _onto(item, device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_onto(item, device) for item in value]
+    return value

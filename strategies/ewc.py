@@ -1,0 +1,111 @@
+"""Elastic weight consolidation: a quadratic pull towards earlier weights, as strong as they were informative.
+
+Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks" (PNAS 2017), equation 3: after each task
+add  strength/2 sum_i F_i (theta_i - theta*_i)^2, with F the diagonal Fisher information at the task's solution. The
+penalties of all tasks are kept as two sums, because  sum_k F_k (theta - theta_k) = (sum_k F_k) theta - sum_k F_k theta_k.
+`decay` below 1 gives the online variant (Schwarz et al., "Progress & Compress", 2018): F <- decay F + F_new with one
+anchor, the latest weights.
+
+Expected: between fine-tuning and replay; with one shared head over all seen classes, close to fine-tuning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..streams.batches import Batch
+from ..streams.core import StreamInfo, Task
+from .config import Count, NonNegative, Share
+from .context import Context
+from .core import GradientStrategy, TrainConfig, strategy
+from .parts.fisher import fisher_diagonal
+
+
+@dataclass(frozen=True)
+class EWCConfig(TrainConfig):
+    """strength: lambda. decay: 1 keeps every task's own anchor, less is online EWC.
+
+    fisher: with the data's labels ("empirical") or with labels drawn from the network ("true").
+    fisher_samples: training samples behind F; 0 means all. fisher_batch: samples whose gradients are taken at once.
+    """
+
+    strength: NonNegative = 100.0
+    decay: Share = 1.0
+    fisher: Literal["empirical", "true"] = "empirical"
+    fisher_samples: int = 0
+    fisher_batch: Count = 64
+
+
+@strategy("ewc", needs=("boundaries",))
+class EWC(GradientStrategy):
+    """Hold informative weights near their earlier values (elastic weight consolidation)."""
+
+    Config = EWCConfig
+    stateful = (*GradientStrategy.stateful, "information", "anchor")
+
+    def setup(self, info: StreamInfo, context: Context) -> None:
+        """Nothing to hold yet."""
+        super().setup(info, context)
+        self.information: list[Tensor] = []  # sum of F, one tensor per parameter
+        self.anchor: list[Tensor] = []  # sum of F theta*
+
+    def adjust_gradients(self, batch: Batch) -> None:
+        """Add the penalty's gradient, strength (F theta - F theta*), without building its graph."""
+        if not self.information:
+            return
+        params = self._params()
+        pull = torch._foreach_mul(self.information, [p.detach() for p in params])
+        torch._foreach_sub_(pull, self.anchor)
+        for p, force in zip(params, pull, strict=True):
+            p.grad = (
+                force.mul_(self.config.strength) if p.grad is None else p.grad.add_(force, alpha=self.config.strength)
+            )
+
+    def penalty(self) -> Tensor:
+        """strength/2 sum F (theta - theta*)^2 of the latest state, up to the constant that the sums do not keep."""
+        terms = [
+            (f * p.detach() ** 2 / 2 - a * p.detach()).sum()
+            for f, a, p in zip(self.information, self.anchor, self._params(), strict=True)
+        ]
+        return self.config.strength * torch.stack(terms).sum()
+
+    def end_task(self, task: Task) -> None:
+        """Take the Fisher information at the task's solution and make it an anchor."""
+        fisher = self._fisher(task)
+        theta = [p.detach().clone() for p in self._params()]
+        if not self.information:
+            self.information = fisher
+        elif self.config.decay == 1:
+            self.information = torch._foreach_add(self.information, fisher)
+            self.anchor = torch._foreach_add(self.anchor, torch._foreach_mul(fisher, theta))
+            return
+        else:
+            self.information = torch._foreach_add(fisher, self.information, alpha=self.config.decay)
+        self.anchor = torch._foreach_mul(self.information, theta)
+
+    def _params(self) -> list[Tensor]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def _fisher(self, task: Task) -> list[Tensor]:
+        count = min(self.config.fisher_samples or len(task.train), len(task.train))
+        order = torch.randperm(len(task.train), generator=self.context.generator("fisher"))[:count]
+        total = None
+        for index in order.to(task.train.targets.device).split(self.config.fisher_batch):
+            with self.context.meter.work("train", self.context.task, len(index), "fisher"):
+                stored, y = task.train.rows(index)
+                x = task.train.prepare(stored)
+                if self.config.fisher == "true":
+                    y = self._sampled(x, y)
+                part = fisher_diagonal(self.model, self.objective.loss, [(x, y)])
+            weighted = torch._foreach_mul(list(part.values()), len(index) / count)
+            total = weighted if total is None else torch._foreach_add(total, weighted)
+        return list(total)
+
+    @torch.no_grad()
+    def _sampled(self, x: Tensor, y: Tensor) -> Tensor:
+        chances = torch.softmax(self.objective.restrict(self.model(x), y), dim=1).cpu()
+        return torch.multinomial(chances, 1, generator=self.context.generator("labels"))[:, 0].to(y.device)

@@ -1,0 +1,46 @@
+"""Independent networks: one per task, no sharing and no forgetting, the reference for forward transfer.
+
+With the task id at test the network of that task answers; a task not learnt yet is answered by an untrained network.
+Lopez-Paz and Ranzato (2017) divide the hidden units among the tasks; here every task gets a whole network, so stored
+parameters grow with the number of tasks, and the ledger shows it.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..streams.core import Query, StreamInfo, Task
+from .context import Context
+from .core import GradientStrategy, strategy
+
+
+@strategy("independent", needs=("task_id_at_test", "boundaries"))
+class Independent(GradientStrategy):
+    """Train a fresh network for every task; needs the task id at test."""
+
+    stateful = (*GradientStrategy.stateful, "finished")
+
+    def setup(self, info: StreamInfo, context: Context) -> None:
+        """No task is finished."""
+        super().setup(info, context)
+        self.finished: list[dict[str, Tensor]] = []
+
+    def begin_task(self, task: Task) -> None:
+        """A new network, of its own initial weights."""
+        self.model.load_state_dict(self.new_model(f"initial weights {self.tasks_begun - 1}").state_dict())
+
+    def end_task(self, task: Task) -> None:
+        """Put the network away."""
+        self.finished.append({name: value.detach().clone() for name, value in self.model.state_dict().items()})
+
+    def predict(self, inputs: Tensor, query: Query) -> Tensor:
+        """The answer of the task's own network."""
+        if query.task < len(self.finished):
+            logits = functional_call(self.model, self.finished[query.task], inputs)
+        else:
+            logits = self._untrained(query.task)(inputs)
+        return self.objective.decide(logits, query)
+
+    def _untrained(self, index: int) -> nn.Module:
+        return self.new_model(f"initial weights {index}").eval()

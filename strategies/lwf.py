@@ -1,0 +1,67 @@
+"""Learning without forgetting: on the new task's data, keep the answers that the network gave before it.
+
+Li and Hoiem, "Learning without Forgetting" (ECCV 2016): the old network's outputs on the new inputs are recorded and
+distilled with temperature 2, one softmax per old head; without task ids, one softmax over all earlier classes.
+Deviations: no warm-up of the new head; the distillation loss carries the factor T^2 of Hinton et al. (2015), so that
+its gradient does not depend on the temperature's scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from ..streams.batches import Batch
+from ..streams.core import StreamInfo, Task
+from .config import NonNegative, Positive
+from .context import Context
+from .core import GradientStrategy, TrainConfig, strategy
+
+
+@dataclass(frozen=True)
+class LwFConfig(TrainConfig):
+    """strength: weight of the distillation loss. temperature: of both softmaxes."""
+
+    strength: NonNegative = 1.0
+    temperature: Positive = 2.0
+
+
+@strategy("lwf", needs=("boundaries",))
+class LwF(GradientStrategy):
+    """Distil the previous network's answers on the new task's inputs (learning without forgetting)."""
+
+    Config = LwFConfig
+    stateful = (*GradientStrategy.stateful, "teacher")
+
+    def setup(self, info: StreamInfo, context: Context) -> None:
+        """No teacher yet."""
+        super().setup(info, context)
+        self.teacher: dict[str, Tensor] | None = None
+
+    def begin_task(self, task: Task) -> None:
+        """The network as it stands becomes the teacher."""
+        if self.tasks_begun > 1:
+            self.teacher = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy on the new labels plus distillation on the old heads."""
+        logits = self.model(batch.x)
+        loss = self.objective.loss(logits, batch.y)
+        if self.teacher is None:
+            return loss
+        with torch.no_grad():
+            taught = functional_call(self.model, self.teacher, batch.x)
+        heads = self.objective.old_heads()
+        kept = sum(distillation(logits[:, head], taught[:, head], self.config.temperature) for head in heads)
+        return loss + self.config.strength * kept / len(heads)
+
+
+def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) of logits [B, C] at temperature T, mean over the batch; its gradient is 0 if equal."""
+    return temperature**2 * F.kl_div(
+        F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1), reduction="batchmean", log_target=True
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Mechanisms that several strategies share, each written once."""

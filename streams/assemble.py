@@ -1,0 +1,92 @@
+"""What all builders share: taking each task's rows, drawing subsets, holding out validation data, refusing leakage."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..base.errors import UsageError
+from ..base.seeds import frozen_random
+from .core import CIL, Data, LabelledTest, Setting, Stream, Task
+from .labelled import Labelled, holdout
+from .leakage import allowed_overlap
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one task takes from labelled data: rows (None is all), a change of the samples, a shift of the class ids."""
+
+    name: str
+    classes: tuple[int, ...]
+    source: Labelled
+    train: np.ndarray | None = None
+    test: np.ndarray | None = None
+    change: Callable[[Tensor], Tensor] | None = None
+    shift: int = 0
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def data(self, x: Tensor | np.ndarray, y: Tensor, rows: np.ndarray | None) -> Data:
+        """The samples of a task. A view into a larger tensor is copied: a strategy could reach the rest through it."""
+        data = Data(x, y, self.source.transform, self.source.augment)
+        if rows is not None or (self.change and isinstance(x, np.ndarray)):
+            data = data.select(np.arange(len(y)) if rows is None else rows)
+        elif isinstance(x, Tensor) and x.untyped_storage().nbytes() > x.nbytes:
+            data = dataclasses.replace(data, samples=x.clone())
+        samples = self.change(data.samples) if self.change else data.samples
+        return dataclasses.replace(data, samples=samples, targets=data.targets + self.shift)
+
+
+def assemble(
+    parts: Sequence[Part],
+    name: str,
+    version: int,
+    setting: Setting | str,
+    seed: int,
+    train_per_task: int | None,
+    val_fraction: float,
+    classes: int,
+    class_names: tuple[str, ...],
+    meta: dict[str, Any],
+) -> Stream:
+    """The tasks and tests of all parts: subsets drawn, validation held out, leakage refused."""
+    if train_per_task is not None:
+        at_least_one("train_per_task", train_per_task)
+    if not 0 <= val_fraction < 1:
+        raise UsageError(f"val_fraction must be at least 0 and less than 1; got {val_fraction}.")
+    tasks, tests, repeated = [], [], 0
+    for t, part in enumerate(parts):
+        where, source = f"stream {name}, task {t} ({part.name})", part.source
+        rows, held = part.train, None
+        available = len(source.train_y) if rows is None else len(rows)
+        if not available or (part.test is not None and not len(part.test)):
+            raise UsageError(f"{where}: there are no {'test' if available else 'training'} samples of its classes.")
+        if train_per_task is not None:
+            if train_per_task > available:
+                raise UsageError(f"{where}: train_per_task is {train_per_task:,} but there are {available:,} samples.")
+            drawn = np.sort(frozen_random("subset", seed, t).permutation(available)[:train_per_task])
+            rows = drawn if rows is None else rows[drawn]
+        if val_fraction:
+            rows = np.arange(available) if rows is None else rows
+            chosen = Data(source.train_x, source.train_y).select(rows)
+            keep, out = holdout(chosen.samples, chosen.targets, val_fraction, "validation", seed, t)
+            rows, held = rows[keep], rows[out]
+            if not len(held):
+                raise UsageError(f"{where}: too few samples to hold out val_fraction={val_fraction}.")
+        val = part.data(source.train_x, source.train_y, held) if held is not None else None
+        task = Task(t, part.name, part.classes, part.data(source.train_x, source.train_y, rows), val, part.meta)
+        test = LabelledTest(part.data(source.test_x, source.test_y, part.test))
+        repeated += allowed_overlap(task, test, where)
+        tasks.append(task)
+        tests.append(test)
+    stream = Stream(name, version, CIL, tasks, tests, classes, seed, class_names, meta=meta | {"duplicates": repeated})
+    return stream.with_setting(setting)
+
+
+def at_least_one(option: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise UsageError(f"{option} must be an integer of at least 1; got {value!r}.")

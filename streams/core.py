@@ -1,0 +1,340 @@
+"""What arrives: tasks, their data, and the setting that says what a strategy may know.
+
+A `Stream` yields `Task`s, which hold training and validation data and never test data, and keeps the test sets
+apart for the evaluator. It is deterministic in (name, version, options): two people who print the same fingerprint
+have the same samples, labels, order and splits, bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..base.errors import UsageError, Withheld, unknown
+
+if TYPE_CHECKING:
+    Transform = Callable[[Tensor], Tensor]
+    Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+LabelSpace = Literal["task", "seen", "all"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a strategy is told. The harness withholds the rest, and measures what was used.
+
+    Attributes:
+        name: as in the literature.
+        task_id_at_training: `Task.index` and `Task.name` are readable.
+        task_id_at_test: `Query.task` is readable.
+        boundaries: the strategy is told when a task begins and ends.
+        passes: how often each training sample may be drawn; None means as often as the strategy likes.
+        label_space: which classes compete at test: the task's own, all seen so far, or all of the stream.
+    """
+
+    name: str
+    task_id_at_training: bool = True
+    task_id_at_test: bool = False
+    boundaries: bool = True
+    passes: int | None = None
+    label_space: LabelSpace = "seen"
+
+
+TIL = Setting("til", task_id_at_test=True, label_space="task")
+CIL = Setting("cil")
+DIL = Setting("dil", label_space="all")
+ONLINE = Setting("online", passes=1)
+TASK_FREE = Setting("task-free", task_id_at_training=False, boundaries=False, passes=1, label_space="all")
+SETTINGS = {s.name: s for s in (TIL, CIL, DIL, ONLINE, TASK_FREE)}
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Samples and labels as they are stored, with the batched transform that makes them floats.
+
+    Args:
+        samples: [N, ...] uint8 (pixels, divided by 255 when drawn) or float tensor; or a NumPy memory map of the
+            same for what does not fit memory, from which only the drawn rows are read.
+        targets: [N] int64 class ids of the whole stream; or whatever the stream's kind predicts.
+        transform: deterministic, applied to every float batch [B, ...], in training and at test.
+        augment: random, applied in training alone, to a batch [B, ...] with a generator on the batch's device.
+        drawn: how many samples training has drawn so far; the harness reads the number of passes off it.
+    """
+
+    samples: Tensor | np.ndarray
+    targets: Tensor
+    transform: Transform | None = None
+    augment: Augment | None = None
+    drawn: dict[str, int] = field(default_factory=lambda: {"samples": 0}, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.samples) != len(self.targets):
+            raise UsageError(f"data has {len(self.samples)} samples but {len(self.targets)} targets.")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.samples.shape[1:])
+
+    def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Stored samples and targets at `index` [B], on the targets' device."""
+        if isinstance(self.samples, np.ndarray):
+            # a memory map: sorted reads are sequential reads
+            order = torch.argsort(index)
+            stored = torch.from_numpy(np.array(self.samples[index[order].cpu().numpy()]))
+            stored = torch.empty_like(stored).index_copy_(0, order.cpu(), stored).to(self.targets.device)
+        else:
+            stored = self.samples[index]
+        return stored, self.targets[index]
+
+    def prepare(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Stored samples [B, ...] as the float batch that a network reads.
+
+        Args:
+            generator: given in training, and then the augmentation is applied; None at test.
+        """
+        x = stored.float().div_(255) if stored.dtype == torch.uint8 else stored.float()
+        if self.transform is not None:
+            x = self.transform(x)
+        if self.augment is not None and generator is not None:
+            x = self.augment(x, generator)
+        return x
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same data resident on a device (a memory map stays where it is; its draws go to the device)."""
+        samples = self.samples if isinstance(self.samples, np.ndarray) else self.samples.to(device)
+        return dataclasses.replace(self, samples=samples, targets=self.targets.to(device))
+
+    def select(self, index: np.ndarray | Tensor) -> Data:
+        """A subset, with its own count of draws. Of a memory map, the rows are read into memory."""
+        index = torch.as_tensor(index)
+        samples = self.samples
+        chosen = (
+            torch.from_numpy(np.array(samples[index.numpy()])) if isinstance(samples, np.ndarray) else samples[index]
+        )
+        return dataclasses.replace(self, samples=chosen, targets=self.targets[index], drawn={"samples": 0})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of samples and targets as stored."""
+        return self.samples.nbytes + self.targets.nbytes
+
+    def digest(self, chunk: int = 4096) -> str:
+        """SHA-256 over shape, type, decoded samples and targets, in order."""
+        total = hashlib.sha256(f"{self.samples.dtype}{tuple(self.samples.shape)}".replace("torch.", "").encode())
+        for start in range(0, len(self), chunk):
+            total.update(np.ascontiguousarray(_numpy(self.samples[start : start + chunk])))
+        total.update(np.ascontiguousarray(_numpy(self.targets)))
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task as a strategy sees it. There is no test data here, and no way to it.
+
+    Attributes:
+        index: 0-based position in the stream; None where the setting withholds it.
+        name: for people, such as "rotation 17°"; "" where the setting withholds the index.
+        classes: ids of the classes that this task reveals.
+        train, val: training and validation data; `val` is None where the stream holds none out.
+        meta: year, domain, instruction: whatever the stream tells about the task.
+    """
+
+    index: int | None
+    name: str
+    classes: tuple[int, ...]
+    train: Data
+    val: Data | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a strategy knows about the samples it is to predict.
+
+    Attributes:
+        classes: ids among which to choose, ascending.
+        size: number of classes of the stream; `classes` may be all of them.
+    """
+
+    classes: tuple[int, ...]
+    size: int
+    index: int | None = field(default=None, repr=False)
+    reads: dict[str, int] = field(default_factory=lambda: {"task_id": 0}, repr=False, compare=False)
+
+    @property
+    def task(self) -> int:
+        """The task's index, where the setting gives it. Reading it is counted in the record."""
+        if self.index is None:
+            raise Withheld("the setting withholds the task id at test; this strategy needs it.")
+        self.reads["task_id"] += 1
+        return self.index
+
+    @property
+    def open(self) -> bool:
+        """Whether every class of the stream competes, so that nothing has to be masked."""
+        return len(self.classes) == self.size
+
+    def column_index(self, device: torch.device | str) -> Tensor:
+        """`classes` as an index tensor."""
+        return torch.tensor(self.classes, device=device)
+
+
+Predict = Callable[[Tensor], Tensor]
+
+
+class Test(Protocol):
+    """A test set, held by the evaluator. Images are one kind; a simulator with fixed initial states is another."""
+
+    def __len__(self) -> int:
+        """Number of test cases."""
+
+    def score(self, predict: Predict, batch_size: int) -> Tensor:
+        """[N] bool, which cases were right. `predict` maps a float batch to class ids (or actions)."""
+
+    def digest(self) -> str:
+        """SHA-256 of everything that the score depends on."""
+
+
+@dataclass(frozen=True)
+class LabelledTest:
+    """Samples with one right class each."""
+
+    data: Data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def score(self, predict: Predict, batch_size: int = 1024) -> Tensor:
+        """[N] bool: predicted class equals label."""
+        device = self.data.targets.device
+        right = []
+        for start in range(0, len(self), batch_size):
+            index = torch.arange(start, min(start + batch_size, len(self)), device=device)
+            stored, targets = self.data.rows(index)
+            right.append(predict(self.data.prepare(stored)) == targets)
+        return torch.cat(right)
+
+    def to(self, device: torch.device | str) -> LabelledTest:
+        """The same test set resident on a device."""
+        return LabelledTest(self.data.to(device))
+
+    def digest(self) -> str:
+        """SHA-256 of samples and labels."""
+        return self.data.digest()
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """The public facts of a stream, which a strategy is told before the first task.
+
+    Attributes:
+        shape: of one input, without the batch.
+        classes: number of classes in the whole stream, the width of a full head.
+        setting: what will be told and withheld.
+        kind: what is predicted; "classification" here.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int
+    setting: Setting
+    kind: str = "classification"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tasks in order, and the tests that belong to them.
+
+    Attributes:
+        tasks, tests: of equal length; lists, or lazy sequences for streams that do not fit memory.
+        seed: the stream's own seed: class order, angles, permutations, splits. Not the seed of a run.
+        class_names: by class id; empty where the classes have no names.
+        meta: facts for the record, such as angles.
+    """
+
+    name: str
+    version: int
+    setting: Setting
+    tasks: Sequence[Task]
+    tests: Sequence[Test]
+    classes: int
+    seed: int = 0
+    class_names: tuple[str, ...] = ()
+    kind: str = "classification"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.tasks) != len(self.tests):
+            raise UsageError(f"stream {self.name}: {len(self.tasks)} tasks but {len(self.tests)} test sets.")
+        if not len(self.tasks):
+            raise UsageError(f"stream {self.name} has no tasks.")
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    @property
+    def info(self) -> StreamInfo:
+        """What a strategy is told before the first task."""
+        return StreamInfo(self.name, self.tasks[0].train.shape, self.classes, self.setting, self.kind)
+
+    @property
+    def test_sizes(self) -> list[int]:
+        """Test cases per task."""
+        return [len(test) for test in self.tests]
+
+    def shown(self, index: int) -> Task:
+        """Task `index` as the setting lets a strategy see it."""
+        task = self.tasks[index]
+        if not self.setting.task_id_at_training:
+            task = dataclasses.replace(task, index=None, name="")
+        if not self.setting.boundaries:
+            task = dataclasses.replace(task, classes=tuple(range(self.classes)))
+        return task
+
+    def query(self, index: int, seen: int) -> Query:
+        """What a strategy is told about the test samples of task `index` after it has learnt `seen` tasks."""
+        space = self.setting.label_space
+        if space == "all":
+            classes = tuple(range(self.classes))
+        elif space == "task":
+            classes = tuple(sorted(self.tasks[index].classes))
+        else:
+            classes = tuple(sorted({c for task in self.tasks[:seen] for c in task.classes}))
+        return Query(classes, self.classes, index if self.setting.task_id_at_test else None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every decoded sample and label of every split, task by task."""
+        total = hashlib.sha256()
+        for task, test in zip(self.tasks, self.tests, strict=True):
+            total.update(repr(task.classes).encode())
+            for part in (task.train, task.val, test):
+                total.update(part.digest().encode() if part is not None else b"-")
+        return total.hexdigest()
+
+    def with_setting(self, setting: str | Setting) -> Stream:
+        """The same data under another setting, by name or as a `Setting`."""
+        if isinstance(setting, str):
+            if setting not in SETTINGS:
+                raise unknown("setting", setting, SETTINGS)
+            setting = SETTINGS[setting]
+        return dataclasses.replace(self, setting=setting)
+
+
+def _numpy(array: Tensor | np.ndarray) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
