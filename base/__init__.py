@@ -1,1 +1,1 @@
-"""What everything stands on: errors with a mend, lazy registries, derived seeds, atomic files. Imports nothing heavy."""
+"""What everything stands on: errors with a mend, lazy registries, derived seeds, whole files."""

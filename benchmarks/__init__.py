@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .launch import run, run_all
-    from .protocol import Benchmark, load_benchmark, load_manifest, names
+    from .protocol import Benchmark, load_benchmark, names
 
 _HOME = {
     "Benchmark": "protocol",
-    "load_manifest": "protocol",
     "load_benchmark": "protocol",
     "names": "protocol",
     "run": "launch",
     "run_all": "launch",
 }
-__all__ = ["Benchmark", "load_benchmark", "load_manifest", "names", "run", "run_all"]
+__all__ = ["Benchmark", "load_benchmark", "names", "run", "run_all"]
 
 
 def __getattr__(name: str) -> Any:

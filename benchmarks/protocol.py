@@ -87,7 +87,8 @@ def names() -> list[str]:
 def load_benchmark(target: str) -> Benchmark:
     """A benchmark by name or by path to a TOML file; a stream's name or address gives an unfrozen benchmark of it."""
     if target.endswith(".toml"):
-        return read_benchmark(Path(target).expanduser())
+        # frozen is what is installed; a file of the user's may change under the same name
+        return dataclasses.replace(read_benchmark(Path(target).expanduser()), version=0)
     if target in names():
         return read_benchmark(FOLDER / f"{target}.toml")
     if ".py" in target or target in streams.entries:
@@ -120,32 +121,3 @@ def read_benchmark(path: Path) -> Benchmark:
 def _plain(target: str) -> str:
     """A stream's address as a name: `path/to/file.py:MyStream` becomes mystream."""
     return target.rpartition(":")[2].lower().replace("_", "-") if ".py" in target else target
-
-
-@dataclass(frozen=True)
-class BoardManifest:
-    """A benchmark as its board sees it."""
-
-    name: str
-    version: int
-    title: str
-    summary: str
-    stream: str
-    seeds: list[int]
-    test_sizes: list[int] | None
-    fingerprint: str | None
-
-
-def load_manifest(name: str) -> BoardManifest:
-    """What submissions to a frozen benchmark are checked against."""
-    b = load_benchmark(name)
-    return BoardManifest(
-        b.name,
-        b.version,
-        b.title or b.name,
-        b.summary,
-        b.stream,
-        b.seeds,
-        b.manifest.test_sizes,
-        b.manifest.fingerprint,
-    )

@@ -211,13 +211,11 @@ def submit(
     as_json: Json = False,
 ):
     """Check a run against its benchmark and add it to a board."""
-    from ..leaderboard.rules import find_manifest
     from ..leaderboard.store import Board as Store
     from ..leaderboard.submission import make_submission
 
     submission = make_submission(folder, submitter, name, description, _links(link or []))
-    reference = submission.record.benchmark
-    added = Store(board).submit(submission, folder, find_manifest(reference.name, reference.version))
+    added = Store(board).submit(submission, folder)
     if as_json:
         from .console import dump
 

@@ -31,7 +31,6 @@ def run_demo(folder: Path, seeds: Sequence[int], workers: int) -> None:
     # torch and matplotlib come into this process only now that the workers, which hold their own, are gone
     from ..evaluation.plots import plot_comparison, plot_record, plot_scores
     from ..evaluation.report import results
-    from ..leaderboard.rules import find_manifest
     from ..leaderboard.site import build_site
     from ..leaderboard.store import Board
     from ..leaderboard.submission import make_submission
@@ -44,7 +43,7 @@ def run_demo(folder: Path, seeds: Sequence[int], workers: int) -> None:
         for request, record in mine:
             plot_record(record, figures / record.strategy.name)
             submission = make_submission(request.folder, "demo")
-            board.submit(submission, request.folder, find_manifest(record.benchmark.name, record.benchmark.version))
+            board.submit(submission, request.folder)
         plot_scores([record for _, record in mine], figures)
         plot_comparison([record for _, record in mine if record.strategy.name in ("finetune", "gem")], figures)
     index = build_site(board.root, folder / "site")

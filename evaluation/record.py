@@ -206,7 +206,9 @@ class RunRecord(Model):
         known = {run.seed: run for run in self.runs}
         for run in runs:
             known.setdefault(run.seed, run)
-        return self.model_copy(update={"runs": [known[seed] for seed in sorted(known)]})
+        merged = self.model_copy(update={"runs": [known[seed] for seed in sorted(known)]})
+        merged.__dict__.pop("matrix", None)  # it was of the fewer seeds
+        return merged
 
     # -- reading the result -------------------------------------------------------------------------------------
 

@@ -181,7 +181,10 @@ class Row:
         record = self.record
         what = record.benchmark.name if record.benchmark.version else record.stream.name
         seeds = ",".join(str(seed) for seed in record.seeds)
-        return shlex.join(["carryover", "run", record.strategy.name, what, "--seeds", seeds])
+        chosen = [
+            part for key, value in record.benchmark.settings.items() for part in ("--set", f"{key}={value}")
+        ]
+        return shlex.join(["carryover", "run", record.strategy.name, what, "--seeds", seeds, *chosen])
 
     def _mean(self, cost: str) -> float:
         runs = self.counted or self.record.runs

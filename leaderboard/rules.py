@@ -33,7 +33,7 @@ class Manifest:
 
     Attributes:
         seeds: that a complete submission has; empty where any will do.
-        protocol: frozen settings, for display.
+        protocol: frozen settings, those of the stream as `stream.key`.
     """
 
     name: str
@@ -105,7 +105,7 @@ def find_manifest(name: str, version: int) -> Manifest | None:
         test_sizes=frozen.manifest.test_sizes,
         fingerprint=frozen.manifest.fingerprint,
         seeds=frozen.seeds,
-        protocol=frozen.protocol,
+        protocol=frozen.protocol | {f"stream.{key}": value for key, value in frozen.options.items()},
     )
 
 
@@ -166,7 +166,8 @@ def counted_seeds(record: RunRecord, manifest: Manifest | None) -> list[int]:
 
 def _limits(record: RunRecord) -> Iterator[Finding]:
     sizes = record.stream.test_sizes
-    leaves = sum(len(v) if isinstance(v, list) else 1 for v in record.strategy.config.values())
+    settings = [*record.strategy.config.values(), *record.benchmark.settings.values()]
+    leaves = sum(len(v) if isinstance(v, list) else 1 for v in settings)
     if not 1 <= len(record.runs) <= SEEDS or not 1 <= len(sizes) <= TASKS or leaves > LEAVES:
         yield Finding(
             "E101",
@@ -240,10 +241,20 @@ def _divisions(record: RunRecord, manifest: Manifest | None) -> Iterator[Finding
             yield Finding("N201", "incomplete", f"seed {run.seed} is {run.status}.")
     if len(complete) < MIN_SEEDS:
         yield Finding("N201", "incomplete", f"{len(complete)} complete seeds; a rank needs {MIN_SEEDS}.")
-    if record.benchmark.deviations:
-        yield Finding(
-            "N202", "open-division", f"departs from the protocol in {_listed(record.benchmark.deviations)}."
-        )
+    departures = _departures(record, manifest)
+    if departures:
+        yield Finding("N202", "open-division", f"departs from the protocol in {_listed(departures)}.")
+
+
+def _departures(record: RunRecord, manifest: Manifest | None) -> list[str]:
+    """Frozen settings that were changed: those that the record admits, and those that it shows."""
+    frozen = manifest.protocol if manifest is not None and manifest.version else None
+    shown = [
+        key
+        for key, value in record.benchmark.settings.items()
+        if frozen and (frozen[key] != value if key in frozen else key.startswith("stream."))
+    ]
+    return sorted({*record.benchmark.deviations, *shown})
 
 
 def _suspicions(record: RunRecord, manifest: Manifest | None) -> Iterator[Finding]:

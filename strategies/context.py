@@ -45,11 +45,11 @@ class Meter:
 
     @contextmanager
     def _counted(self, purpose: str, name: str):
-        from torch.utils.flop_counter import FlopCounterMode
+        from .flops import FlopCount
 
-        with FlopCounterMode(display=False) as counter:
+        with FlopCount() as counter:
             yield
-        self.known[name] = counter.get_total_flops()
+        self.known[name] = counter.total
         self.flops[purpose] += self.known[name]
 
     def state_dict(self) -> dict[str, Any]:

@@ -140,8 +140,9 @@ class GradientStrategy(Strategy):
 
     def new_model(self, purpose: str = "initial weights") -> nn.Module:
         """A freshly initialised network on the device, drawn on the CPU so that every device starts the same."""
-        torch.manual_seed(derive(self.context.seed, purpose))
-        return build(self.config.model, self.info, **self.config.model_options).to(self.context.device)
+        with torch.random.fork_rng(devices=[]):  # a prediction may need one, and must not move the run's generator
+            torch.default_generator.manual_seed(derive(self.context.seed, purpose))
+            return build(self.config.model, self.info, **self.config.model_options).to(self.context.device)
 
     def learn(self, task: Task) -> None:
         """Train on one task. `step` is 0 between tasks; a resumed run comes in with the step it had reached."""

@@ -2,7 +2,8 @@
 
 Kirkpatrick et al., "Overcoming catastrophic forgetting in neural networks" (PNAS 2017), equation 3: after each task
 add  strength/2 sum_i F_i (theta_i - theta*_i)^2, with F the diagonal Fisher information at the task's solution. The
-penalties of all tasks are kept as two sums, because  sum_k F_k (theta - theta_k) = (sum_k F_k) theta - sum_k F_k theta_k.
+penalties of all tasks are kept as two sums, because their
+gradient, sum_k F_k (theta - theta_k), is (sum_k F_k) theta - sum_k F_k theta_k.
 `decay` below 1 gives the online variant (Schwarz et al., "Progress & Compress", 2018): F <- decay F + F_new with one
 anchor, the latest weights.
 
@@ -61,17 +62,9 @@ class EWC(GradientStrategy):
         pull = torch._foreach_mul(self.information, [p.detach() for p in params])
         torch._foreach_sub_(pull, self.anchor)
         for p, force in zip(params, pull, strict=True):
-            p.grad = (
-                force.mul_(self.config.strength) if p.grad is None else p.grad.add_(force, alpha=self.config.strength)
-            )
-
-    def penalty(self) -> Tensor:
-        """strength/2 sum F (theta - theta*)^2 of the latest state, up to the constant that the sums do not keep."""
-        terms = [
-            (f * p.detach() ** 2 / 2 - a * p.detach()).sum()
-            for f, a, p in zip(self.information, self.anchor, self._params(), strict=True)
-        ]
-        return self.config.strength * torch.stack(terms).sum()
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            p.grad.add_(force, alpha=self.config.strength)
 
     def end_task(self, task: Task) -> None:
         """Take the Fisher information at the task's solution and make it an anchor."""

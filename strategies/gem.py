@@ -41,7 +41,7 @@ class GEMConfig(TrainConfig):
     lr: float = 0.1
     memory: Count = 256
     margin: NonNegative = 0.5
-    ridge: Positive = 1e-4
+    ridge: Positive = 1e-3
     parity: bool = False
 
 
@@ -104,7 +104,7 @@ class GEM(GradientStrategy):
         return x, y, (slots < counts[:, None]) / counts[:, None]
 
 
-def project(G: Tensor, g: Tensor, margin: float = 0.0, ridge: float = 1e-4, absolute: bool = False) -> Tensor:
+def project(G: Tensor, g: Tensor, margin: float = 0.0, ridge: float = 1e-3, absolute: bool = False) -> Tensor:
     """The corrected gradient [P] for reference gradients G [t, P]; `g` itself, the same object, if nothing conflicts.
 
     Guarantees G z >= -ridge v with v the dual solution. The products are taken on the device, in the gradients' type;

@@ -54,7 +54,9 @@ class LwF(GradientStrategy):
         if self.teacher is None:
             return loss
         with torch.no_grad():
+            self.model.eval()  # the teacher answers as it did at test, and keeps its running statistics
             taught = functional_call(self.model, self.teacher, batch.x)
+            self.model.train()
         heads = self.objective.old_heads()
         kept = sum(distillation(logits[:, head], taught[:, head], self.config.temperature) for head in heads)
         return loss + self.config.strength * kept / len(heads)
@@ -62,6 +64,5 @@ class LwF(GradientStrategy):
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of logits [B, C] at temperature T, mean over the batch; its gradient is 0 if equal."""
-    return temperature**2 * F.kl_div(
-        F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1), reduction="batchmean", log_target=True
-    )  # fmt: skip
+    student, teacher = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

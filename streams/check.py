@@ -26,13 +26,13 @@ def check_stream(made: Stream | Callable[[], Stream]) -> str:
         UsageError: the first rule that is broken, where, and what would keep it.
     """
     build = made if callable(made) else lambda: dataclasses.replace(made)
-    with _global_seed(1):
+    with global_seed(1):
         stream = build()
     if not isinstance(stream, Stream):
         raise UsageError(f"check_stream: got {type(stream).__name__}, which is not a Stream.")
     for rule in (_order, _sizes, _withheld, _inputs, _labels, _disjoint, _queries):
         rule(stream)
-    with _global_seed(2):
+    with global_seed(2):
         again = build()
     if again.fingerprint != stream.fingerprint:
         raise _broken(stream, "built twice, it has two fingerprints; draw from base.seeds.frozen_random alone")
@@ -180,7 +180,7 @@ def _owner(array: np.ndarray) -> Any:
 
 
 @contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
+def global_seed(seed: int) -> Iterator[None]:
     """Global generators at a known state inside and as they were after: a stream must not depend on them."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)

@@ -33,7 +33,7 @@ class Setting:
 
     Attributes:
         name: as in the literature.
-        task_id_at_training: `Task.index` and `Task.name` are readable.
+        task_id_at_training: `Task.index`, `Task.name` and `Task.meta` are readable.
         task_id_at_test: `Query.task` is readable.
         boundaries: the strategy is told when a task begins and ends.
         passes: how often each training sample may be drawn; None means as often as the strategy likes.
@@ -301,7 +301,7 @@ class Stream:
         """Task `index` as the setting lets a strategy see it."""
         task = self.tasks[index]
         if not self.setting.task_id_at_training:
-            task = dataclasses.replace(task, index=None, name="")
+            task = dataclasses.replace(task, index=None, name="", meta={})  # an angle or a year tells the task too
         if not self.setting.boundaries:
             task = dataclasses.replace(task, classes=tuple(range(self.classes)))
         return task

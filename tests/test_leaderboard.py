@@ -133,6 +133,8 @@ def test_an_honest_run_has_no_findings(run):
         ("N201", {"seeds": (0, 1, 2, 3)}, BENCH),
         ("N201", {"seeds": (0, 1)}, other(seeds=[])),
         ("N202", {"benchmark": {"deviations": ["epochs"]}}, BENCH),
+        ("N202", {"benchmark": {"settings": {"epochs": 9}}}, other(protocol={"epochs": 1})),
+        ("N202", {"benchmark": {"settings": {"stream.setting": "cil"}}}, other(protocol={"epochs": 1})),
         ("W304", {"seeds": (0, 1, 2, 3, 4, 9)}, BENCH),
         ("W305", {"provenance": {"dirty": True}}, BENCH),
         ("W307", {"provenance": {"command": ["carryover", "run", "/home/ada/x.py"]}}, BENCH),

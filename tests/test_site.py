@@ -218,8 +218,8 @@ def test_no_text_of_a_submission_becomes_markup(tmp_path, bad):
 
 
 TAGS = """html head meta title link script body a header div svg rect circle path line polyline g text span nav main
-    col colgroup section h1 h2 p footer code article table caption thead tbody tfoot tr th td time dl dt dd bdi small strong
-    details summary i ul ol li pre"""
+    col colgroup section h1 h2 p footer code article table caption thead tbody tfoot tr th td time dl dt dd bdi
+    small strong details summary i ul ol li pre"""
 
 
 def test_pages_are_well_formed_and_carry_the_policy_first(pages):
