@@ -66,6 +66,12 @@ class RunSpec:
         cls = load_strategy(self.strategy)
         return cls(**self.benchmark().settings(cls.name) | _part(self.settings, "stream.", inside=False))
 
+    def try_setup(self) -> None:
+        """Set the strategy up once, for nothing, so that what does not fit together is said before anything runs."""
+        from ..strategies.context import Context
+
+        self.make().setup(self.stream().info, Context(0, self.resolved_device()))
+
     def header(self) -> RunRecord:
         """The record of this run, without seeds."""
         from ..strategies import registry
@@ -73,12 +79,14 @@ class RunSpec:
 
         benchmark, stream, strategy = self.benchmark(), self.stream(), self.make()
         own = self.strategy in registry.entries
+        deviations = benchmark.deviations(self.settings)
+        other_stream = any(name.startswith("stream.") for name in deviations)
         return RunRecord(
             benchmark=BenchmarkRef(
                 name=benchmark.name,
-                version=benchmark.version,
+                version=0 if other_stream else benchmark.version,  # other data or another question: unfrozen
                 settings=self.settings,
-                deviations=benchmark.deviations(self.settings),
+                deviations=deviations,
             ),
             stream=StreamRef(
                 name=stream.name,
@@ -136,6 +144,7 @@ class Request:
         """The jobs still to be done. Everything that can be wrong with the request is found here, before any runs."""
         if not self.seeds:
             raise UsageError("no seeds: give at least one.")
+        self.spec.try_setup()
         missing = RunFolder(self.folder).admit(self.spec.header(), self.seeds, self.resume)
         count = self.spec.threads or (self._threads() if missing else 1)
         return [Job(self.spec, seed, self.folder, count) for seed in missing]

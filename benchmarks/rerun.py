@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..base.errors import MismatchError, UsageError
 from ..evaluation.record import RunRecord
+from ..streams import registry as streams
 from .launch import RunSpec
 from .workers import Tell
 
@@ -46,6 +47,10 @@ def rerun(
     from ..evaluation.run import run_seed
     from ..evaluation.threads import threads
 
+    if record.benchmark.version == 0 and record.benchmark.name not in streams.entries:
+        raise UsageError(
+            f"{record.benchmark.name} came from a file of its author's; a re-run needs an installed stream."
+        )
     if record.strategy.source == "user":
         raise UsageError(
             f"{record.strategy.name} came from a file of its author's; a re-run needs an installed strategy."

@@ -26,6 +26,7 @@ from .launch import Request, RunSpec
 from .protocol import load_benchmark
 
 KEYS = ("strategies", "benchmarks", "seeds", "out", "grid", "data", "device")
+MOST, MANY = 2**31, 10_000  # the largest seed, and how many at once
 
 
 def read_sweep(path: Path, workers: int = 1, out: str | None = None, **common: Any) -> list[Request]:
@@ -58,20 +59,18 @@ def combinations(grid: dict[str, Any], strategy: str) -> list[dict[str, Any]]:
 
 def parse_seeds(value: Any) -> tuple[int, ...]:
     """Seeds from "0..4", "0,2,5", "7" (that one seed), or a list of integers."""
-    if isinstance(value, list) and value and all(type(seed) is int and seed >= 0 for seed in value):
-        return tuple(dict.fromkeys(value))
-    wrong = UsageError(f"seeds {value!r}: write 0..4, or 0,2,5, or one number.")
-    if not isinstance(value, str):
-        raise wrong
+    wrong = UsageError(
+        f"seeds {str(value)[:40]!r}: write 0..4, or 0,2,5, or one number; from 0 to {MOST}, at most {MANY:,} of them."
+    )
+    dots = isinstance(value, str) and ".." in value
     try:
-        first, dots, last = value.partition("..")
-        if dots:
-            seeds = range(int(first), int(last) + 1)
-        else:
-            seeds = [int(part) for part in value.split(",")]
-    except ValueError:
+        given = value if isinstance(value, list) else [int(part) for part in value.split(".." if dots else ",")]
+    except (ValueError, AttributeError):
         raise wrong from None
-    if not len(seeds) or min(seeds) < 0 or max(seeds) > 2**31 or len(seeds) > 10_000:
+    if not all(type(seed) is int and 0 <= seed <= MOST for seed in given) or (dots and len(given) != 2):
+        raise wrong
+    seeds = range(given[0], given[1] + 1) if dots else given
+    if not 0 < len(seeds) <= MANY:
         raise wrong
     return tuple(dict.fromkeys(seeds))
 

@@ -45,11 +45,15 @@ class RunFolder:
         loose = {int(path.stem) for path in (self.path / "seeds").glob("*.json") if path.stem.isdigit()}
         return loose | (set(record.seeds) if record else set())
 
+    def _begun(self) -> bool:
+        """Whether any seed has left something here."""
+        return bool(self.done()) or any((self.path / "seeds").glob("*.safetensors"))
+
     def admit(self, header: RunRecord, seeds: Sequence[int], resume: bool) -> list[int]:
         """The seeds that are still to be run here; refuses a folder that holds something else, or needs --resume."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; --out names a folder.")
-        record = self.record() or self._header()
+        record = self.record() or (self._header() if self._begun() else None)
         if record is not None and _identity(record) != _identity(header):
             raise UsageError(
                 f"{self.path} holds {record.strategy.name} on {record.benchmark.name} with {_difference(record, header)}. "

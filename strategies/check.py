@@ -132,8 +132,9 @@ def _rules(where: str, make: Callable[[], Strategy], stream: Stream) -> None:
              "context.generator(purpose)")  # fmt: skip
         with _altered(_test_data(stream)):
             same(last, "with other test data it learns something else, so it reads test data")
-        with _altered([stream.tasks[last - 1].train]):
-            same(last - 1, "what it has learnt depends on a task that is still to come")
+        if last > 1:
+            with _altered([stream.tasks[last - 1].train]):
+                same(last - 1, "what it has learnt depends on a task that is still to come")
         for snapshot in saved:
             same(last, f"saved {snapshot}, loaded and continued, it ends elsewhere than without a stop; state_dict "
                  "must carry all that learning changes", snapshot)  # fmt: skip

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -17,6 +18,29 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What every gradient strategy can be told. A benchmark sets the protocol's fields, a user any of them.
+
+    Attributes:
+        lr, momentum, weight_decay, optimizer: "sgd", "adam" or "adamw".
+        epochs: passes over each task's training data; the setting may allow only one.
+        batch_size: training samples of the current task per step.
+        model: name of a backbone; its own options are given as `model.hidden=...`.
+        compete: which classes share the softmax in training: as the setting has it at test, or "task", "seen", "all".
+    """
+
+    lr: Positive = 0.05
+    epochs: Count = 1
+    batch_size: Count = 10
+    momentum: NonNegative = 0.0
+    weight_decay: NonNegative = 0.0
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    model: str = "mlp"
+    model_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compete: Literal["setting", "task", "seen", "all"] = "setting"
 
 
 def configure(Config: type, settings: Mapping[str, Any], owner: str) -> Any:

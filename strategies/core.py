@@ -6,10 +6,8 @@ queries in between (`predict`). It never sees test labels, later tasks, or a tas
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +18,7 @@ from ..streams.batches import Batch, batches, steps_per_epoch
 from ..streams.core import Data, Query, StreamInfo, Task
 from . import registry
 from .backbones import build
-from .config import Count, NonNegative, Positive, configure
+from .config import TrainConfig, configure
 from .context import Context
 from .parts.objective import Classification
 from .parts.optimizers import make_optimizer
@@ -90,29 +88,6 @@ class Strategy:
     def networks(self) -> list[nn.Module]:
         """The networks whose parameters the ledger counts."""
         return []
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What every gradient strategy can be told. A benchmark sets the protocol's fields, a user any of them.
-
-    Attributes:
-        lr, momentum, weight_decay, optimizer: "sgd", "adam" or "adamw".
-        epochs: passes over each task's training data; the setting may allow only one.
-        batch_size: training samples of the current task per step.
-        model: name of a backbone; its own options are given as `model.hidden=...`.
-        compete: which classes share the softmax in training: as the setting has it at test, or "task", "seen", "all".
-    """
-
-    lr: Positive = 0.05
-    epochs: Count = 1
-    batch_size: Count = 10
-    momentum: NonNegative = 0.0
-    weight_decay: NonNegative = 0.0
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    model: str = "mlp"
-    model_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    compete: Literal["setting", "task", "seen", "all"] = "setting"
 
 
 class GradientStrategy(Strategy):

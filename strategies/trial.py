@@ -1,4 +1,4 @@
-"""A trial run of a strategy, for `check_strategy`: treated as the evaluation loop treats it, and watched more closely."""
+"""A trial run of a strategy, for `check_strategy`: treated as the evaluation loop treats it, and watched."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 from carryover.base.errors import MismatchError, UsageError
-from carryover.evaluation import plots
+from carryover.evaluation import drawing, plots
 from carryover.evaluation.record import RunRecord
 from carryover.evaluation.statistics import summarise, t_interval
 from scipy.stats import ttest_rel
@@ -191,7 +191,7 @@ def test_hatching_marks_what_is_not_learnt_yet():
     assert cells == {(i, j) for i in range(4) for j in range(3) if j >= i}
 
 
-@pytest.mark.parametrize("cmap", ["cividis", plots._diverging()], ids=["cividis", "diverging"])
+@pytest.mark.parametrize("cmap", ["cividis", drawing.diverging()], ids=["cividis", "diverging"])
 def test_numbers_contrast_with_their_cells(cmap):
     """At least 4.5 to 1, what WCAG asks of text."""
 
@@ -204,7 +204,7 @@ def test_numbers_contrast_with_their_cells(cmap):
         ]
 
     for colour in matplotlib.colormaps.get_cmap(cmap)(np.linspace(0, 1, 256)):
-        pair = sorted([luminance(colour[:3]), luminance(matplotlib.colors.to_rgb(plots._ink(colour)))])
+        pair = sorted([luminance(colour[:3]), luminance(matplotlib.colors.to_rgb(drawing._ink(colour)))])
         assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5
 
 

@@ -173,7 +173,7 @@ def make_record(runs, tasks=2, **reference):
 RUNS = [
     (0, "complete", [[1, 0], [9, 1], [5, 8]]),
     (1, "complete", [[0, 2], [8, 2], [6, 9]]),
-    (2, "failed", [[1, 1], [None, None], [None, None]]),
+    (2, "partial", [[1, 1], [None, None], [None, None]]),
     (3, "complete", [[1, 1], [10, 0], [7, 10]]),
 ]
 
@@ -220,7 +220,7 @@ def test_description_of_a_record():
     assert text == describe(make_record(RUNS))
     lines = text.splitlines()
     assert lines[0] == "naive on toy v1 (cil, 2 tasks)"
-    assert lines[1] == "seeds: 3 complete (0, 1, 3); 1 failed (2)"
+    assert lines[1] == "seeds: 3 complete (0, 1, 3); 1 partial (2)"
     low, high = t_interval([65, 75, 85])
     assert f"accuracy (ACC)                  75.00 %   [{low:.2f}, {high:.2f}]" in lines
     assert "  1  90.0  10.0" in lines and "  2  60.0  90.0" in lines

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
 
-# layers without parameters that treat every sample, and every entry of it, alone
-_ENTRYWISE = (nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)
+AT_ONCE = 2**20  # input entries per pass on a CPU, 4 MB: read from cache in the backward pass; bounds activations, too
+
+# beside the linear layers, those without parameters that treat every sample alone
+_CHAIN = (nn.Linear, nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh)
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
@@ -39,14 +41,23 @@ def set_gradient(model: nn.Module, flat: Tensor) -> None:
 
 
 def grouped_gradients(model: nn.Module, loss: Callable[[Tensor, Tensor, Tensor], Tensor], *groups: Tensor) -> Tensor:
-    """Gradients of several losses in one pass over all their samples: [K, P].
+    """Gradients of several losses, many groups in one pass: [K, P].
 
     Args:
         loss: loss(logits [M, C], *one group's tensors after the first) -> scalar.
         groups: tensors with a leading dimension K; the first holds inputs [K, M, ...].
     """
-    if _is_chain(model):
-        return _chain_gradients(model, loss, *groups)
+    x = groups[0]
+    at_once = max(1, AT_ONCE // x[0].numel()) if x.device.type == "cpu" else len(x)
+    into = x.new_empty(len(x), sum(p.numel() for p in model.parameters() if p.requires_grad))
+    way = _chain_gradients if _is_chain(model) else _vectorised_gradients
+    for G, *part in zip(*(t.split(at_once) for t in (into, *groups)), strict=True):
+        way(G, model, loss, *part)
+    return into
+
+
+def _vectorised_gradients(G: Tensor, model: nn.Module, loss: Callable[..., Tensor], *groups: Tensor) -> None:
+    """Into G [K, P], for any network that treats its samples alone."""
     params = trainable(model)
     fixed = dict(model.named_buffers()) | {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
 
@@ -54,18 +65,18 @@ def grouped_gradients(model: nn.Module, loss: Callable[[Tensor, Tensor, Tensor],
         return loss(functional_call(model, params | fixed, (x,)), *rest)
 
     grads = vmap(grad(one), in_dims=(None,) + (0,) * len(groups))(params, *groups)
-    return torch.cat([g.flatten(1) for g in grads.values()], dim=1)
+    torch.cat([g.flatten(1) for g in grads.values()], dim=1, out=G)
 
 
 def _is_chain(model: nn.Module) -> bool:
     """Whether a network is linear layers and activations in a row, with no parameter in two places."""
-    if type(model) is not nn.Sequential or not all(type(layer) in (nn.Linear, nn.Flatten, *_ENTRYWISE) for layer in model):
+    if type(model) is not nn.Sequential or any(type(layer) not in _CHAIN for layer in model):
         return False
     weights = [layer.weight for layer in model if type(layer) is nn.Linear]
     return len({id(weight) for weight in weights}) == len(weights)
 
 
-def _chain_gradients(model: nn.Sequential, loss: Callable[..., Tensor], x: Tensor, *rest: Tensor) -> Tensor:
+def _chain_gradients(G: Tensor, model: nn.Sequential, loss: Callable[..., Tensor], x: Tensor, *rest: Tensor) -> None:
     """The same for a chain: a layer's gradient on group k is delta_k' a_k, of its inputs a and the loss's delta there.
 
     One plain backward through the activations gives every delta, and one batched product per layer writes all groups'
@@ -81,13 +92,11 @@ def _chain_gradients(model: nn.Sequential, loss: Callable[..., Tensor], x: Tenso
                 taps.append((own, a.detach()))
                 edges.append(get_gradient_edge(h))  # holds even if the activation then works in place
         total = sum(loss(*group) for group in zip(h.unflatten(0, x.shape[:2]), *rest, strict=True))
-    G = h.new_empty(len(x), sum(p.numel() for own, _ in taps for p in own if p.requires_grad))
     start = 0
     for (own, a), delta in zip(taps, torch.autograd.grad(total, edges), strict=True):
         a, delta = (t.reshape(len(x), -1, t.shape[-1]) for t in (a, delta))  # [K, M, in], [K, M, out]
         for p in own:
             if p.requires_grad:
                 part = G[:, start : start + p.numel()].unflatten(1, p.shape)
-                torch.bmm(delta.mT, a, out=part) if p.ndim == 2 else torch.sum(delta, 1, out=part)
+                part.copy_(torch.bmm(delta.mT, a) if p.ndim == 2 else delta.sum(1))
                 start += p.numel()
-    return G

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ..core import TrainConfig
+    from ..config import TrainConfig
 
 
 class SGD:

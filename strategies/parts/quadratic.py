@@ -16,8 +16,9 @@ def solve_dual(K: np.ndarray, c: np.ndarray, lower: float = 0.0, tolerance: floa
     number, and one at a time (the last; Murty, 1974), which cannot cycle, when it does not.
     """
     t = len(c)
-    q = c + lower * K.sum(1)
-    slack = tolerance * (1 + np.abs(q).max())
+    scale = K.trace() / t or 1.0  # gradients may be of any length; u is the same for K and q divided by one number
+    K, q = K / scale, (c + lower * K.sum(1)) / scale
+    slack = tolerance * np.abs(q).max()
     free = np.zeros(t, bool)  # u > 0 there, w = 0
     fewest, patience = t + 1, 3
     u, w = np.zeros(t), q.copy()

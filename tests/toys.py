@@ -1,0 +1,37 @@
+"""Small strategies at work, for tests that look inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from carryover.strategies import Context
+from carryover.strategies.core import Strategy, load_strategy
+from carryover.streams.core import CIL, Setting, Stream, StreamInfo
+from torch import Tensor
+
+
+def info(setting: Setting = CIL, classes: int = 6, shape: tuple[int, ...] = (1, 4, 4)) -> StreamInfo:
+    """Facts of a stream that need not exist."""
+    return StreamInfo("toy", shape, classes, setting)
+
+
+def started(strategy: str | type[Strategy], stream: Stream | StreamInfo, seed: int = 0, **settings: Any) -> Any:
+    """A strategy after `setup`."""
+    cls = load_strategy(strategy) if isinstance(strategy, str) else strategy
+    made = cls(**settings)
+    made.setup(stream if isinstance(stream, StreamInfo) else stream.info, Context(seed))
+    return made
+
+
+def learn(strategy: Strategy, stream: Stream, tasks: int | None = None, first: int = 0) -> Any:
+    """The strategy after tasks `first` to `tasks`, as the evaluation loop would have it learn."""
+    for index in range(first, len(stream) if tasks is None else tasks):
+        strategy.context.begin(index)
+        strategy.learn(stream.shown(index))
+    return strategy
+
+
+def parameters(strategy: Strategy) -> Tensor:
+    """[P], a copy."""
+    return torch.cat([p.detach().reshape(-1) for net in strategy.networks() for p in net.parameters()])
