@@ -139,7 +139,7 @@ def _import_file(path: Path) -> Any:
     except CarryoverError:
         del sys.modules[name]
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end the process when it is imported
         del sys.modules[name]
         trace, line = error.__traceback__, getattr(error, "lineno", None)
         while trace is not None:

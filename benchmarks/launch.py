@@ -7,7 +7,8 @@ killed and started again.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import CarryoverError, UsageError
 from ..base.files import canonical
-from ..evaluation.folder import RunFolder
+from ..evaluation.folder import RunFolder, identity_of
 from ..evaluation.provenance import collect
 from ..evaluation.record import BenchmarkRef, RunRecord, StrategyRef, StreamRef
-from .protocol import Benchmark, load_benchmark
+from .protocol import Benchmark, check_settings, load_benchmark
 from .workers import InProcess, Launcher, Tell, local
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class RunSpec:
     threads: int = 1
     every: float = 30.0
 
+    def __post_init__(self) -> None:
+        check_settings(self.settings, "")
+        for name in ("data", "download"):
+            if f"stream.{name}" in self.settings:
+                raise UsageError(f"stream.{name} is no setting, because no score depends on it: use --{name}.")
+
     def benchmark(self) -> Benchmark:
         """The benchmark it names."""
         return load_benchmark(self.target)
@@ -64,7 +71,11 @@ class RunSpec:
         from ..strategies.core import load_strategy
 
         cls = load_strategy(self.strategy)
-        return cls(**self.benchmark().settings(cls.name) | _part(self.settings, "stream.", inside=False))
+        frozen, given = self.benchmark().settings(cls.name), _part(self.settings, "stream.", inside=False)
+        # options of a model, say, go with the model that they were meant for
+        replaced = {name for name, value in given.items() if frozen.get(name, value) != value}
+        frozen = {name: value for name, value in frozen.items() if name.partition(".")[0] not in replaced}
+        return cls(**frozen | given)
 
     def try_setup(self) -> None:
         """Set the strategy up once, for nothing, so that what does not fit together is said before anything runs."""
@@ -117,11 +128,10 @@ class RunSpec:
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
+            torch.zeros(1, device=torch.device(self.device)).item()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"--device {self.device} cannot be used here: {reason}. Use cpu, or auto.") from None
+            reason = str(error).splitlines()[0].split(". ")[0][:200]
+            raise UsageError(f"--device {self.device!r} cannot be used here: {reason}. Use cpu, or auto.") from None
         return self.device
 
 
@@ -142,12 +152,13 @@ class Request:
 
     def plan(self, tell: Tell | None = None) -> list[Job]:
         """The jobs still to be done. Everything that can be wrong with the request is found here, before any runs."""
-        if not self.seeds:
-            raise UsageError("no seeds: give at least one.")
+        if not self.seeds or not all(type(seed) is int and seed >= 0 for seed in self.seeds):
+            raise UsageError(f"seeds {list(self.seeds)[:10]}: give at least one, each a whole number from 0 on.")
         self.spec.try_setup()
-        missing = RunFolder(self.folder).admit(self.spec.header(), self.seeds, self.resume)
+        header = self.spec.header()
+        missing = RunFolder(self.folder).admit(header, list(dict.fromkeys(self.seeds)), self.resume)
         count = self.spec.threads or (self._threads() if missing else 1)
-        return [Job(self.spec, seed, self.folder, count) for seed in missing]
+        return [Job(self.spec, seed, self.folder, identity_of(header), count) for seed in missing]
 
     def _threads(self) -> int:
         """What calibration finds, among the counts that leave each of the processes its share of the cores."""
@@ -161,20 +172,27 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """One seed of a spec, to be left in a folder. A pure function of its fields."""
+    """One seed of a spec, to be left in a folder. A pure function of its fields.
+
+    Attributes:
+        identity: of the run that it belongs to, for the folder.
+    """
 
     spec: RunSpec
     seed: int
     folder: str
+    identity: str
     threads: int = 1
 
     def run(self, tell: Tell) -> None:
         """Do it, here."""
+        import torch
+
         from ..evaluation.run import run_seed
         from ..evaluation.threads import threads
 
         spec, folder = self.spec, RunFolder(self.folder)
-        with threads(self.threads):
+        with threads(self.threads), _memory_lasting(torch.OutOfMemoryError, f"seed {self.seed} of {spec.strategy}"):
             result = run_seed(
                 spec.make(),
                 spec.stream(),
@@ -184,7 +202,7 @@ class Job:
                 every=spec.every,
                 listener=lambda progress: tell(progress.share),
             )
-        folder.put(*result)
+        folder.put(*result, self.identity)
 
 
 class Watch:
@@ -249,12 +267,23 @@ def run_all(
         error = None
         try:
             launcher.map(Job.run, jobs, watch.progress)
-        except CarryoverError as failed:
+        except Exception as failed:
             error = failed
     records = [RunFolder(request.folder).gather() for request in requests]
     if error is not None:
         raise error
     return records
+
+
+@contextmanager
+def _memory_lasting(kind: type[Exception], who: str) -> Iterator[None]:
+    """Running out of memory is a matter of size, not a bug: one line."""
+    try:
+        yield
+    except (kind, MemoryError, RuntimeError) as error:
+        if isinstance(error, (kind, MemoryError)) or "can't allocate memory" in str(error):
+            raise CarryoverError(f"{who} ran out of memory. Smaller batches, memories or models need less.") from error
+        raise
 
 
 def _part(settings: dict[str, Any], prefix: str, inside: bool) -> dict[str, Any]:

@@ -24,18 +24,22 @@ test_sizes = [...]
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ..base.errors import InvalidError, StorageError, unknown
+from ..base.errors import InvalidError, UsageError, unknown
+from ..base.files import read_bytes
 from ..base.registry import NAME
 from ..streams import registry as streams
 
 FOLDER = Path(__file__).parent
+LIMIT = 2**20  # bytes of a TOML file
+Seed = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class Benchmark:
     version: int = Field(default=1, ge=0)
     summary: str = ""
     source: str = ""
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=10_000)] = field(
+        default_factory=lambda: [0, 1, 2, 3, 4]
+    )
     options: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
     strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -98,12 +104,7 @@ def load_benchmark(target: str) -> Benchmark:
 
 def read_benchmark(path: Path) -> Benchmark:
     """Parse and check a benchmark file; the first thing wrong answers in one line."""
-    if not path.is_file():
-        raise StorageError(f"{path} does not exist.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidError(f"{path}: not TOML: {error}") from None
+    table = read_toml(path)
     known = {f.name for f in dataclasses.fields(Benchmark)} - {"name"}
     for key in table:
         if key not in known:
@@ -111,11 +112,43 @@ def read_benchmark(path: Path) -> Benchmark:
     if not NAME.fullmatch(path.stem):
         raise InvalidError(f"{path}: a benchmark's file name is its name, lower-case-with-dashes.")
     try:
-        return TypeAdapter(Benchmark).validate_python({"name": path.stem} | table, strict=False)
+        benchmark = TypeAdapter(Benchmark).validate_python({"name": path.stem} | table)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InvalidError(f"{path}: {place}: {first['msg']}.") from None
+    for part in (benchmark.options, benchmark.protocol, *benchmark.strategies.values()):
+        check_settings(part, f"{path}: ")
+    return benchmark
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's table; anything wrong with the file answers in one line."""
+    try:
+        return tomllib.loads(read_bytes(path, LIMIT).decode())
+    except UnicodeDecodeError as error:
+        raise InvalidError(f"{path}: not UTF-8 at byte {error.start}.") from None
+    except (ValueError, RecursionError) as error:  # beside TOML's own: numbers too long, nesting too deep
+        raise InvalidError(f"{path}: not TOML: {error}.") from None
+
+
+def check_settings(settings: dict[str, Any], where: str) -> None:
+    """Refuse what a record cannot hold: a setting is a finite number, text, true, false, null, or a list of these."""
+    for name, value in settings.items():
+        for one in value if isinstance(value, list) else [value]:
+            if not _plain_value(one) or not _plain_value(name) or len(name) > 200:
+                raise UsageError(
+                    f"{where}{name[:60]}={str(value)[:60]}: a setting is a finite number, text, true, false, null, or "
+                    "a list of these."
+                )
+
+
+def _plain_value(value: Any) -> bool:
+    if isinstance(value, str):
+        return not any(0xD800 <= ord(c) < 0xE000 for c in value)  # what a shell passed on and no file can hold
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) is bool or (type(value) is int and abs(value) < 2**63)
 
 
 def _plain(target: str) -> str:

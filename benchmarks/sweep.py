@@ -5,7 +5,7 @@
     seeds = "0..4"                     # or a list
     out = "runs"                       # default: the file's name without .toml, beside it
 
-    [grid]                             # every combination, for every strategy that knows the setting
+    [grid]                             # every combination, for every strategy
     lr = [0.01, 0.1]
 
     [grid.er]                          # for one strategy
@@ -17,13 +17,14 @@ What has a record is not run again, so a sweep is resumed by starting it again, 
 from __future__ import annotations
 
 import itertools
-import tomllib
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..base.errors import InvalidError, StorageError, UsageError, unknown
+from ..base.errors import InvalidError, UsageError, unknown
 from .launch import Request, RunSpec
-from .protocol import load_benchmark
+from .protocol import load_benchmark, read_toml
 
 KEYS = ("strategies", "benchmarks", "seeds", "out", "grid", "data", "device")
 MOST, MANY = 2**31, 10_000  # the largest seed, and how many at once
@@ -37,23 +38,27 @@ def read_sweep(path: Path, workers: int = 1, out: str | None = None, **common: A
     """
     table = _read(path)
     root = Path(out or path.parent / table.get("out", path.stem))
-    requests = []
+    requests: dict[str, Request] = {}
     for target, strategy in itertools.product(table["benchmarks"], table["strategies"]):
         benchmark = load_benchmark(target)
         seeds = parse_seeds(table["seeds"]) if "seeds" in table else tuple(benchmark.seeds)
         for settings in combinations(table.get("grid", {}), strategy):
-            folder = root / benchmark.name / _leaf(strategy, settings)
+            folder = str(root / benchmark.name / _leaf(strategy, settings))
+            if folder in requests:
+                raise InvalidError(f"{path}: two runs would share the folder {folder}; name each value once.")
             spec = RunSpec(
                 strategy, target, settings, **{k: table[k] for k in ("data", "device") if k in table} | common
             )
-            requests.append(Request(spec, seeds, str(folder), resume=True, workers=workers))
-    return requests
+            requests[folder] = Request(spec, seeds, folder, resume=True, workers=workers)
+    return list(requests.values())
 
 
 def combinations(grid: dict[str, Any], strategy: str) -> list[dict[str, Any]]:
     """Every combination of the common settings and the strategy's own; one empty one where there are none."""
     own = {name: values for name, values in grid.items() if not isinstance(values, dict)} | grid.get(strategy, {})
     choices = [values if isinstance(values, list) else [values] for values in own.values()]
+    if math.prod(map(len, choices)) > MANY:
+        raise UsageError(f"the grid has more than {MANY:,} combinations for {strategy}.")
     return [dict(zip(own, chosen, strict=True)) for chosen in itertools.product(*choices)]
 
 
@@ -76,12 +81,7 @@ def parse_seeds(value: Any) -> tuple[int, ...]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise StorageError(f"{path} does not exist.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidError(f"{path}: not TOML: {error}") from None
+    table = read_toml(path)
     for key in table:
         if key not in KEYS:
             raise unknown(f"key in {path}:", key, KEYS)
@@ -89,9 +89,27 @@ def _read(path: Path) -> dict[str, Any]:
         names = table.get(key)
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise InvalidError(f'{path}: {key} must be a list of names, such as {key} = ["..."].')
-    if not isinstance(table.get("grid", {}), dict):
-        raise InvalidError(f"{path}: grid must be a table of settings, each with a list of values.")
+    for key in ("out", "data", "device"):
+        if not isinstance(table.get(key, ""), str) or "\0" in table.get(key, ""):
+            raise InvalidError(f"{path}: {key} must be text.")
+    _check_grid(table.get("grid", {}), table["strategies"], f"{path}: grid")
     return table
+
+
+def _check_grid(grid: Any, strategies: Sequence[str], where: str) -> None:
+    """A table of settings with their values, and one such table for a strategy."""
+    if not isinstance(grid, dict):
+        raise InvalidError(f"{where} must be a table of settings, each with a list of values.")
+    for name, values in grid.items():
+        if name in strategies:
+            _check_grid(values, (), f"{where}.{name}")
+        elif isinstance(values, dict):
+            raise InvalidError(
+                f"{where}.{name} is neither a strategy of this sweep nor a setting with values. A dotted setting "
+                'needs quotes: "model.hidden" = [...].'
+            )
+        elif values == []:
+            raise InvalidError(f"{where}.{name} has no values.")
 
 
 def _leaf(strategy: str, settings: dict[str, Any]) -> str:

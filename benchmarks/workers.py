@@ -7,11 +7,18 @@ cluster is another object with the same three methods.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+from ..base import errors
 from ..base.errors import CarryoverError
 
 Tell = Callable[[float], None]  # the share of its work that an item has done
@@ -48,7 +55,7 @@ class InProcess:
             try:
                 results.append(function(item, lambda share, number=number: hear(number, min(share, 0.999))))
                 hear(number, 1.0)
-            except CarryoverError as error:
+            except Exception as error:  # a strategy of the user's may raise anything
                 first_error = first_error or error
         if first_error is not None:
             raise first_error
@@ -73,11 +80,13 @@ class LocalWorkers:
             for process in list((self.pool._processes or {}).values()):
                 process.terminate()
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.shares.close()
 
     def map(self, function: Callable[[Any, Tell], Any], items: Sequence[Any], hear: Hear | None = None) -> list[Any]:
         """Handed out in order, finished in any."""
         hear = hear or (lambda number, share: None)
-        futures = [self.pool.submit(_work, function, item, number) for number, item in enumerate(items)]
+        with _interrupts_held(), _script_hidden():
+            futures = [self.pool.submit(_work, function, item, number) for number, item in enumerate(items)]
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -88,7 +97,7 @@ class LocalWorkers:
                     hear(futures.index(future), 1.0)
         for future in futures:
             if future.exception() is not None:
-                raise future.exception()
+                raise _readable(future)
         return [future.result() for future in futures]
 
     def _latest(self) -> dict[int, float]:
@@ -106,6 +115,42 @@ def local(count: int) -> Launcher:
     return LocalWorkers(count) if count > 1 else InProcess()
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal. Workers started in here never see it; the parent sees it after."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Workers begin without the caller's script, which therefore needs no guard around its main part."""
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name, None) for name in ("__file__", "__spec__")}
+    main.__file__ = main.__spec__ = None
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
+
+
+def _readable(future: Future) -> BaseException:
+    """A job's error; a worker that vanished is one line like any other failure."""
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        return CarryoverError(
+            "a worker process died, perhaps for lack of memory. What was finished is kept; fewer --workers need less."
+        )
+    return error
+
+
 # -- inside a worker ------------------------------------------------------------------------------------------------
 
 _shares: Any = None
@@ -114,10 +159,28 @@ _shares: Any = None
 def _begin_worker(shares: Any) -> None:
     global _shares
     _shares = shares
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot stop its workers."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _work(function: Callable[[Any, Tell], Any], item: Any, number: int) -> Any:
     try:
         return function(item, lambda share: _shares.put((number, share)))
     except CarryoverError as error:
-        raise type(error)(str(error)) from None  # a cause may not survive the way between processes
+        raise _known(type(error))(str(error)) from None  # a cause may not survive the way between processes
+    except Exception as error:
+        if type(error).__module__ == "builtins":
+            raise
+        # the class may be known to this process alone; the text of the whole chain travels with the new one
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def _known(kind: type) -> type:
+    """The nearest class of ours."""
+    return next(base for base in kind.__mro__ if base.__module__ == errors.__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..base.errors import UsageError
+from ..base.errors import InvalidError, UsageError
 from ..evaluation.record import RunRecord
 from ..leaderboard.store import Board
 from ..leaderboard.submission import Submission
@@ -53,7 +53,12 @@ def verify_run(folder: Path, tasks: int | None, seeds: str | None, data: str | N
     """Check a run's folder or a stored submission; `tasks` re-runs that many of each seed, 0 all of them."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; name a run's folder, a stored submission, or a board.")
+    if seeds and tasks is None:
+        raise UsageError("--seeds names what --rerun runs again: add --rerun 0 for all tasks.")
     report = verify(folder)
+    unreadable = next((check for check in report.checks if check.name == "form" and not check.passed), None)
+    if unreadable is not None:
+        raise InvalidError(unreadable.reason)
     verdict = Verdict(str(folder), [(check.name, check.passed, check.reason) for check in report.checks])
     verdict.notes = [str(note) for note in report.notes]
     if tasks is None or not report.passed:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..base.errors import CarryoverError, StorageError, UsageError, unknown
+from ..base.errors import CarryoverError, InvalidError, MismatchError, StorageError, UsageError, unknown
 
 app = typer.Typer(
     add_completion=False,
@@ -32,6 +34,23 @@ Workers = Annotated[int, typer.Option(help="Processes; 0 takes one per core.", m
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write to.")]
 Board = Annotated[Path, typer.Option("--board", help="Folder of the board.")]
 Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs, or record files.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"carryover {version('carryover')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+):
+    pass
 
 
 @app.command("list")
@@ -136,8 +155,8 @@ def compare(
     as_json: Json = False,
 ):
     """Two runs on the same stream: paired differences with intervals, and a difference heat map with --out."""
-    from ..base.errors import MismatchError
     from ..evaluation.report import comparison
+    from .console import dump, visible
 
     a, b = _record(first), _record(second)
     if a.stream.fingerprint != b.stream.fingerprint:
@@ -151,10 +170,8 @@ def compare(
 
         plot_comparison([a, b], out)
     if as_json:
-        from .console import dump
-
         return dump({"a": a.strategy.name, "b": b.strategy.name, "metrics": rows})
-    print(f"{a.strategy.name} minus {b.strategy.name} on {a.stream.name}, paired over seeds")
+    print(visible(f"{a.strategy.name} minus {b.strategy.name} on {a.stream.name}, paired over seeds"))
     for row in rows:
         print(_difference_line(row))
     return None
@@ -262,7 +279,9 @@ def verify(
     else:
         print(report)
     if not report.passed:
-        raise typer.Exit(4)
+        failed = [(name, reason) for name, passed, reason in report.checks if not passed]
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise MismatchError(f"{folder} fails the check {failed[0][0]!r}: {failed[0][1].rstrip('.')}{more}.")
 
 
 @app.command()
@@ -286,14 +305,15 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"--set {pair!r}: write name=value, such as lr=0.1.")
+        name = name.strip()
+        if not equals or not name:
+            raise UsageError(f"--set {pair[:60]!r}: write name=value, such as lr=0.1.")
         if name in settings:
             raise UsageError(f"--set {name} is given twice.")
         try:
-            settings[name.strip()] = json.loads(text, parse_constant=str)
-        except (json.JSONDecodeError, ValueError, RecursionError):
-            settings[name.strip()] = text
+            settings[name] = json.loads(text, parse_constant=str)
+        except (ValueError, RecursionError):
+            settings[name] = text
     return settings
 
 
@@ -311,10 +331,14 @@ def _workers(count: int) -> int:
 
 
 def _links(pairs: list[str]) -> dict[str, str]:
-    links = dict(pair.partition("=")[::2] for pair in pairs)
-    for rel in links:
-        if rel not in ("code", "paper", "log"):
-            raise UsageError(f"--link {rel}: write code=https://..., paper=https://... or log=https://...")
+    links: dict[str, str] = {}
+    for pair in pairs:
+        rel, _, url = pair.partition("=")
+        if rel not in ("code", "paper", "log") or not url:
+            raise UsageError(f"--link {pair[:60]!r}: write code=https://..., paper=https://... or log=https://...")
+        if rel in links:
+            raise UsageError(f"--link {rel} is given twice.")
+        links[rel] = url
     return links
 
 
@@ -323,7 +347,10 @@ def _record(path: Path):
 
     if path.is_dir() and not (path / "record.json").exists():
         raise StorageError(f"{path} holds no record.json; name the folder of a finished run.")
-    return RunRecord.load(path)
+    record = RunRecord.load(path)
+    if not record.runs:
+        raise InvalidError(f"{path} holds a record without seeds; run it again with --resume.")
+    return record
 
 
 def _folder(path: Path) -> Path:
@@ -361,12 +388,15 @@ def _print_paths(paths: list[Path], as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; every foreseen failure is one line on standard error and an exit code."""
+    _prepare()
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except CarryoverError as error:
         _fail(str(error), error.code)
     except KeyboardInterrupt:
-        _fail("interrupted. What was finished is kept; the same command with --resume goes on.", 130)
+        again = "the same command with --resume goes on" if "run" in sys.argv[1:2] else "start it again to go on"
+        _fail(f"interrupted. What was finished is kept; {again}.", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -374,14 +404,27 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.", StorageError.code)
     except Exception as error:
-        if hasattr(error, "format_message"):  # the argument parser's own
-            _fail(error.format_message(), getattr(error, "exit_code", 2))
-        if type(error).__name__ == "Abort":
-            _fail("aborted.", 130)
-        raise
+        if not hasattr(error, "format_message"):  # not the argument parser's own
+            raise
+        if not sys.argv[1:]:  # which has printed the help
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        known = f" See {context.command_path} --help." if context is not None else ""
+        _fail(error.format_message().strip().rstrip(".") + f".{known}", getattr(error, "exit_code", 2))
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _prepare() -> None:
+    """Text that the output's encoding lacks is escaped; being terminated is being interrupted, and ends workers too."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 def _fail(message: str, code: int) -> None:
-    print("carryover: " + " ".join(message.split()), file=sys.stderr)
+    from .console import visible
+
+    line = visible(" ".join(message.split()))
+    print(f"carryover: {line[:1000]}{' ...' * (len(line) > 1000)}", file=sys.stderr)
     sys.exit(code)

@@ -27,9 +27,14 @@ def say(text: str = "") -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def visible(text: str) -> str:
+    """Text with its control characters written out: a name from a file may not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def dump(value: Any) -> None:
     """A result for machines, on standard output."""
-    print(json.dumps(value, indent=None, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(value, indent=None, allow_nan=False))
 
 
 class ProgressBars(Watch):

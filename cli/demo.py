@@ -17,8 +17,9 @@ BENCHMARKS = ("rotated-digits", "split-digits")
 
 def run_demo(folder: Path, seeds: Sequence[int], workers: int) -> None:
     """Run, tabulate, plot, submit, build the site, and say where to look."""
-    if folder.exists() and not (folder.is_dir() and (folder / "runs").is_dir() or not any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and ((folder / "runs").is_dir() or not any(folder.iterdir()))):
         raise UsageError(f"{folder} holds something else; choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     requests = [
         Request(RunSpec(s, b), tuple(seeds), str(folder / "runs" / b / s), resume=True, workers=workers)

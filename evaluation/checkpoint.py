@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file, written whole or not at all, read without running any code.
 
 Tensors are stored as tensors; the structure around them (dicts, lists, numbers) as JSON in the file's header, with a
-SHA-256 over the tensors, so that a damaged file is refused instead of silently trained on.
+SHA-256 over both, so that a damaged file is refused instead of silently trained on.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..base.files import write_atomic
 def save_state(path: Path, state: Any) -> None:
     """Write nested dicts (keys str or int) and lists of tensors and plain values."""
     tensors: dict[str, Tensor] = {}
-    skeleton = _take_apart(state, tensors)
-    header = {"state": json.dumps(skeleton), "sha256": _digest(tensors)}
+    skeleton = json.dumps(_take_apart(state, tensors))
+    header = {"state": skeleton, "sha256": _digest(skeleton, tensors)}
     write_atomic(path, save(tensors, metadata=header))
 
 
@@ -35,7 +35,7 @@ def load_state(path: Path) -> Any:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        if header.get("sha256") != _digest(tensors):
+        if header["sha256"] != _digest(header["state"], tensors):
             raise InvalidError(f"the checkpoint {path} is damaged: its contents do not match its SHA-256. {mend}")
         return _put_together(json.loads(header["state"]), tensors)
     except FileNotFoundError:
@@ -72,9 +72,9 @@ def _put_together(value: Any, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    total = hashlib.sha256()
+def _digest(skeleton: str, tensors: dict[str, Tensor]) -> str:
+    total = hashlib.sha256(skeleton.encode())
     for name in sorted(tensors):
-        total.update(name.encode())
+        total.update(f"{name}{tensors[name].dtype}{list(tensors[name].shape)}".encode())
         total.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()

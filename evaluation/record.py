@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA = "1.0"
 LIMIT = 16 * 2**20  # bytes of a record file
 Count = Annotated[int, Field(ge=0, le=2**53)]
-Big = Annotated[int, Field(ge=0)]  # operations exceed 2**53 on large runs
+Big = Annotated[int, Field(ge=0, le=10**300)]  # operations exceed 2**53 on large runs; a mean of them is a float
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(max_length=200)]
 Scalar = bool | int | float | str | None
@@ -165,6 +165,8 @@ class RunRecord(Model):
         sizes, tasks = self.stream.test_sizes, len(self.stream.tasks)
         if len(sizes) != tasks or len(self.stream.classes) != tasks:
             raise ValueError(f"{tasks} tasks but {len(sizes)} test sizes and {len(self.stream.classes)} class lists")
+        if min(sizes, default=0) < 1:
+            raise ValueError("a stream has at least one task, and every task test cases")
         if len({run.seed for run in self.runs}) != len(self.runs):
             raise ValueError("a seed occurs twice")
         for run in self.runs:
@@ -331,7 +333,7 @@ def validated(model: type[Model], value: Any, where: str | Path) -> Any:
         first, more = error.errors()[0], error.error_count() - 1
         place = ".".join(str(part) for part in first["loc"]) or "record"
         rest = f" (and {more} more)" if more else ""
-        raise InvalidError(f"{where}: {place}: {first['msg']}{rest}.".replace("\n", " ")) from None
+        raise InvalidError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}{rest}.".replace("\n", " ")) from None
     except RecursionError:
         raise InvalidError(f"{where}: nested too deeply.") from None
 

@@ -21,6 +21,9 @@ def results(records: Sequence[RunRecord], title: str = "") -> Table:
 
     table = Table(title=title or None, title_justify="left", header_style="bold")
     table.add_column("strategy")
+    settled = any(record.benchmark.settings for record in records)
+    if settled:
+        table.add_column("settings")
     table.add_column("seeds", justify="right")
     for heading in COLUMNS.values():
         table.add_column(f"{heading} %", justify="right")
@@ -30,6 +33,7 @@ def results(records: Sequence[RunRecord], title: str = "") -> Table:
         runs, summary = record.complete, summarise(record, list(COLUMNS))
         table.add_row(
             record.strategy.name,
+            *([", ".join(f"{k}={v}" for k, v in record.benchmark.settings.items())] if settled else []),
             str(len(runs)),
             *(percent(summary[name]) for name in COLUMNS),
             _mean([run.cost.train_flops for run in runs], 1e9),

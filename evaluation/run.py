@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..base.errors import InvalidError, UsageError
 from ..base.files import sha256
+from ..strategies.config import flat
 from ..strategies.context import Context
 from ..strategies.core import Strategy
 from ..streams.core import LabelledTest, Query, Stream
@@ -118,6 +119,8 @@ def run_seed(
         The seed's result, and its evidence (bit-packed correctness), None if the run diverged.
     """
     device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     context = Context(seed, device)
     evaluator = Evaluator(stream, device)
     strategy.setup(stream.info, context)
@@ -172,7 +175,7 @@ class _Position:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "stream": self.stream.fingerprint,
+            "run": self._run(),
             "strategy": self.strategy.state_dict(),
             "context": self.context.state_dict(),
             "rows": [torch.from_numpy(row) for row in self.rows],
@@ -183,12 +186,17 @@ class _Position:
             "spent": self.spent,
         }
 
+    def _run(self) -> list[Any]:
+        """What a checkpoint belongs to."""
+        return [self.stream.fingerprint, self.context.seed, self.strategy.name, flat(self.strategy.config)]
+
     def restore(self, path: Path) -> None:
         state = load_state(path)
         try:
-            if state["stream"] != self.stream.fingerprint:
+            if state["run"] != self._run():
                 raise UsageError(
-                    f"the checkpoint {path} belongs to another stream. Choose another --out, or remove it."
+                    f"the checkpoint {path} belongs to another seed, stream or strategy. Choose another --out, or "
+                    "remove it."
                 )
             self.strategy.load_state_dict(state["strategy"])
             self.context.load_state_dict(state["context"])

@@ -38,29 +38,32 @@ def calibrate(step: Callable[[], None], most: int | None = None, seconds: float 
     """The thread count in 1..most under which `step` takes least time.
 
     Counts take turns, so that a busy moment of the machine hits all of them, and each is judged by its fastest turn.
+    One that is far behind drops out, or a machine with many cores would spend minutes on counts that cannot win.
     Fewer threads win within `prefer`, because they leave room for other work and sum in a fixed order.
 
     Args:
         step: a short piece of the real work, repeatable.
         seconds: spent on each count, in all.
     """
-    most = most or cores()
-    best = dict.fromkeys(range(1, most + 1), float("inf"))
-    if most == 1:
+    best = dict.fromkeys(range(1, (most or cores()) + 1), float("inf"))
+    if len(best) == 1:
         return 1
     step()  # warm: allocations, thread pools, kernels chosen on first use
-    deadline = time.perf_counter() + seconds * most
-    rounds = 0
-    while rounds < 3 or time.perf_counter() < deadline:
+    rounds, spent = 0, 0.0
+    while rounds < 3 or spent < seconds * len(best):
+        begun = time.perf_counter()
         for count in best:
             with threads(count):
                 step()
-                begun = time.perf_counter()
+                turn = time.perf_counter()
                 step()
-                best[count] = min(best[count], time.perf_counter() - begun)
+                best[count] = min(best[count], time.perf_counter() - turn)
+        spent += time.perf_counter() - begun
         rounds += 1
-    least = min(best.values())
-    return min(count for count, time_taken in best.items() if time_taken <= least * (1 + prefer))
+        if rounds > 1:
+            best = {count: least for count, least in best.items() if least < 1.5 * min(best.values())}
+    limit = min(best.values()) * (1 + prefer)
+    return min(count for count, least in best.items() if least <= limit)
 
 
 def probe(make: Callable[[], Strategy], stream: Stream, device: torch.device, steps: int = 20) -> Callable[[], None]:

@@ -56,11 +56,14 @@ def blobs() -> list[Stream]:
     return [blob_stream(setting) for setting in SETTINGS.values()]
 
 
-def blob_stream(setting: Setting, tasks: int = 3, train: int = 25, test: int = 12, honest: bool = False) -> Stream:
+def blob_stream(
+    setting: Setting, tasks: int = 3, train: int = 25, test: int = 12, noise: float = 0.5, honest: bool = False
+) -> Stream:
     """Two Gaussian classes a task: new classes, or where all classes compete the same two elsewhere.
 
     Args:
         train, test: samples per task.
+        noise: standard deviation around the centres, which are about 8 apart.
         honest: true test labels. By default they are random, so that to know one is to have read it.
     """
     shared = setting.label_space == "all"
@@ -72,7 +75,7 @@ def blob_stream(setting: Setting, tasks: int = 3, train: int = 25, test: int = 1
         data = []
         for count in (train, test):
             which = torch.randint(2, (count,), generator=draw)
-            samples = centres[which] + 0.5 * torch.randn(count, 1, 4, 4, generator=draw)
+            samples = centres[which] + noise * torch.randn(count, 1, 4, 4, generator=draw)
             data.append(Data(samples, which + classes[0]))
         if not honest:
             data[1] = dataclasses.replace(data[1], targets=torch.randint(2, (test,), generator=draw) + classes[0])
@@ -112,10 +115,10 @@ def _rules(where: str, make: Callable[[], Strategy], stream: Stream) -> None:
     saved: list[Snapshot] = []
     outcomes = []  # after 1, 2, ... tasks
     with global_seed(1):
-        trial = Trial(where, make, stream)
+        trial = Trial(where, make, stream, saved=saved)
         trial.check_predictions(probe, 0)
         for known in range(1, last + 1):
-            trial.learn(known, saved)
+            trial.learn(known)
             trial.check_predictions(probe, known)
             outcomes.append(trial.outcome(probe, known))
 

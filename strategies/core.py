@@ -7,6 +7,7 @@ queries in between (`predict`). It never sees test labels, later tasks, or a tas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -107,7 +108,7 @@ class GradientStrategy(Strategy):
             raise UsageError(
                 f"epochs={self.config.epochs}, but {info.name} allows {passes} pass over the data. Set epochs={passes}."
             )
-        self.model = self.new_model()
+        self.model = self.new_model().eval()
         self.objective = Classification(info, self.config.compete, context.device)
         self.optimizer = make_optimizer(self.config, self.model)
         self.tasks_begun = 0
@@ -183,6 +184,8 @@ def load_strategy(name: str) -> type[Strategy]:
     found = registry.load(name)
     if not (isinstance(found, type) and issubclass(found, Strategy)):
         raise UsageError(f"{name} is not a strategy: it must be a class derived from carryover.strategies.Strategy.")
+    if not is_dataclass(getattr(found, "Config", None)):
+        raise UsageError(f"{name} names no settings: give it a frozen dataclass Config, empty if it has none.")
     if not found.name:
         found.name = name.rpartition(":")[2].lower().replace("_", "-")
     return found

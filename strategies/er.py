@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..streams.batches import Batch, steps_per_epoch
 from ..streams.core import StreamInfo, Task
-from .config import Count
+from .config import Amount, Count
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.memory import ReservoirMemory
@@ -25,7 +25,7 @@ class ERConfig(TrainConfig):
     """memory: samples kept in all. replay_batch: memory samples per step; 0 means as many as the batch has."""
 
     memory: Count = 500
-    replay_batch: int = 0
+    replay_batch: Amount = 0
 
 
 @strategy("er")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
-from .config import Count, NonNegative, Share
+from .config import Amount, Count, NonNegative, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.fisher import fisher_diagonal
@@ -37,7 +37,7 @@ class EWCConfig(TrainConfig):
     strength: NonNegative = 100.0
     decay: Share = 1.0
     fisher: Literal["empirical", "true"] = "empirical"
-    fisher_samples: int = 0
+    fisher_samples: Amount = 0
     fisher_batch: Count = 64
 
 

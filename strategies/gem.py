@@ -38,7 +38,7 @@ class GEMConfig(TrainConfig):
     parity: the published code's absolute ridge of 1e-3 instead.
     """
 
-    lr: float = 0.1
+    lr: Positive = 0.1
     memory: Count = 256
     margin: NonNegative = 0.5
     ridge: Positive = 1e-3
@@ -74,7 +74,7 @@ class GEM(GradientStrategy):
         """Project where some earlier task's loss would rise."""
         if self.references is None:
             return
-        G = grouped_gradients(self.model, self._memory_loss, *self.references)  # [t, P]
+        G = grouped_gradients(self.model, self._memory_loss, *self.references, additive=True)  # [t, P]
         g = flat_gradient(self.model)  # [P]
         corrected = project(G, g, self.config.margin, self.config.ridge, self.config.parity)
         if corrected is not g:

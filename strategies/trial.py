@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import CarryoverError, InvalidError, MismatchError, Withheld
-from ..streams.core import Data, Stream
+from ..streams.core import Stream
 from .context import Context
 from .core import Strategy
 
@@ -36,13 +36,20 @@ class Trial:
 
     Args:
         where: how error messages begin.
+        saved: takes a snapshot of every step and of every end of a task.
     """
 
     def __init__(
-        self, where: str, make: Callable[[], Strategy], stream: Stream, snapshot: Snapshot | None = None
+        self,
+        where: str,
+        make: Callable[[], Strategy],
+        stream: Stream,
+        snapshot: Snapshot | None = None,
+        saved: list[Snapshot] | None = None,
     ) -> None:
-        self.where, self.stream, self.context = where, stream, Context(SEED)
+        self.where, self.stream, self.saved, self.context = where, stream, saved, Context(SEED)
         self.strategy, self.task, self.at = make(), 0, snapshot
+        self.context.tick = self._keep
         with running(where, "setup"):
             self.strategy.setup(stream.info, self.context)
         if snapshot is not None:
@@ -51,32 +58,32 @@ class Trial:
                 self.strategy.load_state_dict(copied(snapshot.strategy, where))
             self.context.load_state_dict(copied(snapshot.context, where))
 
-    def learn(self, until: int, saved: list[Snapshot] | None = None) -> None:
-        """Learn up to `until` tasks; a snapshot of every step and of every end of a task goes to `saved`."""
+    def learn(self, until: int) -> None:
+        """Learn up to `until` tasks."""
         while self.task < until:
             shown = self.stream.shown(self.task)
-            shown.train.drawn["samples"] = self.at.drawn if self.at else 0
+            self.drawn = shown.train.drawn
+            self.drawn["samples"] = self.at.drawn if self.at else 0
             if self.at is None or not self.at.step:
                 self.context.begin(self.task)
             self.at = None
-            if saved is not None:
-                self.context.tick = lambda step, total, data=shown.train: saved.append(self.snapshot(step, data))
             with running(self.where, "learn"):
                 self.strategy.learn(shown)
-            passes, drawn = self.stream.setting.passes, shown.train.drawn["samples"]
+            passes, drawn = self.stream.setting.passes, self.drawn["samples"]
             if passes is not None and drawn > passes * len(shown.train):
                 raise InvalidError(
                     f"{self.where}: it draws {drawn} times from {len(shown.train)} samples, more often than the "
                     f"{passes} pass that the setting allows."
                 )
             self.task += 1
-            if saved is not None:
-                saved.append(self.snapshot(0, shown.train))
+            self.drawn["samples"] = 0
+            self._keep(0, 0)
 
-    def snapshot(self, step: int, data: Data) -> Snapshot:
-        """What a checkpoint would hold now."""
-        drawn = data.drawn["samples"] if step else 0
-        return Snapshot(self.task, step, drawn, self.state(), copied(self.context.state_dict(), self.where))
+    def _keep(self, step: int, total: int) -> None:
+        """The harness's ear: a checkpoint could be written now."""
+        if self.saved is not None:
+            context = copied(self.context.state_dict(), self.where)
+            self.saved.append(Snapshot(self.task, step, self.drawn["samples"], self.state(), context))
 
     def state(self) -> State:
         """A copy of the strategy's state."""

@@ -98,6 +98,13 @@ class Data:
             stored = self.samples[index]
         return stored, self.targets[index]
 
+    def span(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Stored samples and targets from `start` to before `stop`, in order: a view, where they are in memory."""
+        stored, targets = self.samples[start:stop], self.targets[start:stop]
+        if isinstance(stored, np.ndarray):
+            stored = torch.from_numpy(np.array(stored)).to(targets.device)
+        return stored, targets
+
     def prepare(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Stored samples [B, ...] as the float batch that a network reads.
 
@@ -218,11 +225,9 @@ class LabelledTest:
 
     def score(self, predict: Predict, batch_size: int = 1024) -> Tensor:
         """[N] bool: predicted class equals label."""
-        device = self.data.targets.device
         right = []
         for start in range(0, len(self), batch_size):
-            index = torch.arange(start, min(start + batch_size, len(self)), device=device)
-            stored, targets = self.data.rows(index)
+            stored, targets = self.data.span(start, start + batch_size)
             right.append(predict(self.data.prepare(stored)) == targets)
         return torch.cat(right)
 

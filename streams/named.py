@@ -6,10 +6,11 @@ import inspect
 import types
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from ..base.errors import UsageError, unknown
-from .core import Stream
+from ..base.errors import CarryoverError, UsageError, unknown
+from .core import SETTINGS, Setting, Stream
 
 GIVEN = ("data", "download")  # told by the caller, not options of the stream
 
@@ -33,6 +34,7 @@ def stream(name: str, *, embedded: bool, setting: str = "cil", needs: str = "") 
 
 def load_stream(
     name: str,
+    /,
     *,
     data: str | Path | None = None,
     download: bool = False,
@@ -53,6 +55,8 @@ def load_stream(
     """
     from . import registry
 
+    if not isinstance(setting, (str, Setting, NoneType)):
+        raise unknown("setting", str(setting), SETTINGS)
     found = registry.load(name)
     if isinstance(found, Stream):
         if options:
@@ -65,10 +69,31 @@ def load_stream(
             inspect.signature(found).bind(**given)
         except TypeError as error:
             raise UsageError(f"{name} cannot be called with these options: {error}.") from None
-        found = found(**given)
+        found = _called(found, given, name) if ".py" in name else found(**given)
     if not isinstance(found, Stream):
         raise UsageError(f"{name} gave {type(found).__name__}, not a Stream.")
+    if ".py" in name:
+        _called(_touch, {"stream": found}, name)
     return found if setting is None else found.with_setting(setting)
+
+
+def _called(function: Callable, given: dict[str, Any], name: str) -> Any:
+    """Call what stands in a file of the user's; a failure is one line."""
+    try:
+        return function(**given)
+    except CarryoverError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{name} gives no usable stream: {type(error).__name__}: {error}. check_stream tells more."
+        ) from error
+
+
+def _touch(stream: Stream) -> None:
+    """Read once what every run reads, so that nonsense is found here."""
+    _ = stream.info, stream.test_sizes, stream.fingerprint
+    for index in range(len(stream)):
+        _ = stream.shown(index), stream.query(index, 1), stream.tasks[index].train.to("cpu")
 
 
 def stream_options(function: Callable) -> dict[str, inspect.Parameter]:

@@ -173,10 +173,22 @@ def test_vectorised_gradients_are_those_of_a_loop(network):
     next(model.parameters()).requires_grad_(False)  # a frozen parameter has no column
     x, y = torch.randn(3, 5, *shape, dtype=DOUBLE), torch.randint(6, (3, 5))
     G = grouped_gradients(model, F.cross_entropy, x, y)
+    total = grouped_gradients(model, lambda *a: F.cross_entropy(*a, reduction="sum"), x, y, additive=True)
     for k in range(3):
         model.zero_grad()
         F.cross_entropy(model(x[k]), y[k]).backward()
         assert torch.allclose(G[k], flat_gradient(model), rtol=1e-10, atol=1e-12)
+        assert torch.allclose(total[k], 5 * G[k], rtol=1e-10, atol=1e-12)
+
+
+def test_vectorised_gradients_taken_in_several_passes_are_the_same(monkeypatch):
+    from carryover.strategies.parts import gradients
+
+    torch.manual_seed(0)
+    model, x, y = mlp((5,), 3).double(), torch.randn(7, 4, 5, dtype=DOUBLE), torch.randint(3, (7, 4))
+    whole = grouped_gradients(model, F.cross_entropy, x, y)
+    monkeypatch.setattr(gradients, "AT_ONCE", 45)
+    assert torch.allclose(grouped_gradients(model, F.cross_entropy, x, y), whole, rtol=1e-12, atol=1e-15)
 
 
 def test_flat_gradients_go_there_and_back():

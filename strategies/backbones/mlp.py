@@ -19,7 +19,7 @@ def mlp(
     Initialised as in the code of Lopez-Paz and Ranzato (2017): weights uniform with standard deviation
     sqrt(2 / (fan_in + fan_out)), biases zero. MNIST with two layers of 100 has 89,610 parameters.
     """
-    hidden = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+    hidden = tuple(hidden) if isinstance(hidden, (list, tuple)) else (hidden,)
     if not all(isinstance(width, int) and width > 0 for width in hidden):
         raise ValueError(f"hidden={hidden} must be positive layer widths")
     widths = [math.prod(shape), *hidden, classes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -40,19 +41,26 @@ def set_gradient(model: nn.Module, flat: Tensor) -> None:
             start += p.numel()
 
 
-def grouped_gradients(model: nn.Module, loss: Callable[[Tensor, Tensor, Tensor], Tensor], *groups: Tensor) -> Tensor:
+def grouped_gradients(model: nn.Module, loss: Callable[..., Tensor], *groups: Tensor, additive: bool = False) -> Tensor:
     """Gradients of several losses, many groups in one pass: [K, P].
 
     Args:
         loss: loss(logits [M, C], *one group's tensors after the first) -> scalar.
         groups: tensors with a leading dimension K; the first holds inputs [K, M, ...].
+        additive: the loss is a sum over samples, so that it may be taken of several groups' samples at once.
     """
     x = groups[0]
-    at_once = max(1, AT_ONCE // x[0].numel()) if x.device.type == "cpu" else len(x)
+    at_once = len(x)
+    if x.device.type == "cpu":
+        passes, hands = math.ceil(x.numel() / AT_ONCE), torch.get_num_threads()
+        at_once = math.ceil(len(x) / passes / hands) * hands  # a batched product is shared out by groups
     into = x.new_empty(len(x), sum(p.numel() for p in model.parameters() if p.requires_grad))
-    way = _chain_gradients if _is_chain(model) else _vectorised_gradients
+    chain = _is_chain(model)
     for G, *part in zip(*(t.split(at_once) for t in (into, *groups)), strict=True):
-        way(G, model, loss, *part)
+        if chain:
+            _chain_gradients(G, model, loss, additive, *part)
+        else:
+            _vectorised_gradients(G, model, loss, *part)
     return into
 
 
@@ -72,11 +80,13 @@ def _is_chain(model: nn.Module) -> bool:
     """Whether a network is linear layers and activations in a row, with no parameter in two places."""
     if type(model) is not nn.Sequential or any(type(layer) not in _CHAIN for layer in model):
         return False
-    weights = [layer.weight for layer in model if type(layer) is nn.Linear]
-    return len({id(weight) for weight in weights}) == len(weights)
+    params = [p for layer in model for p in layer.parameters()]
+    return len({id(p) for p in params}) == len(params)
 
 
-def _chain_gradients(G: Tensor, model: nn.Sequential, loss: Callable[..., Tensor], x: Tensor, *rest: Tensor) -> None:
+def _chain_gradients(
+    G: Tensor, model: nn.Sequential, loss: Callable[..., Tensor], additive: bool, x: Tensor, *rest: Tensor
+) -> None:
     """The same for a chain: a layer's gradient on group k is delta_k' a_k, of its inputs a and the loss's delta there.
 
     One plain backward through the activations gives every delta, and one batched product per layer writes all groups'
@@ -91,7 +101,10 @@ def _chain_gradients(G: Tensor, model: nn.Sequential, loss: Callable[..., Tensor
             if any(p.requires_grad for p in own):
                 taps.append((own, a.detach()))
                 edges.append(get_gradient_edge(h))  # holds even if the activation then works in place
-        total = sum(loss(*group) for group in zip(h.unflatten(0, x.shape[:2]), *rest, strict=True))
+        if additive:
+            total = loss(h, *(t.flatten(0, 1) for t in rest))
+        else:
+            total = sum(loss(*group) for group in zip(h.unflatten(0, x.shape[:2]), *rest, strict=True))
     start = 0
     for (own, a), delta in zip(taps, torch.autograd.grad(total, edges), strict=True):
         a, delta = (t.reshape(len(x), -1, t.shape[-1]) for t in (a, delta))  # [K, M, in], [K, M, out]
