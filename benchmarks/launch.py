@@ -261,17 +261,16 @@ def run_all(
     A failing job does not stop the others; its error is raised when all that could be done is done and gathered.
     """
     watch, launcher = watch or Watch(), launcher or InProcess()
-    with launcher:
-        jobs = [job for plan in launcher.map(Request.plan, requests) for job in plan]
-        watch.planned(jobs)
-        error = None
-        try:
+    planned, records = False, []
+    try:
+        with launcher:
+            jobs = [job for plan in launcher.map(Request.plan, requests) for job in plan]
+            planned = True
+            watch.planned(jobs)
             launcher.map(Job.run, jobs, watch.progress)
-        except Exception as failed:
-            error = failed
-    records = [RunFolder(request.folder).gather() for request in requests]
-    if error is not None:
-        raise error
+    finally:  # who interrupts finds what was finished in the record, too
+        if planned:
+            records = [RunFolder(request.folder).gather() for request in requests]
     return records
 
 

@@ -11,6 +11,7 @@ from ..evaluation.record import RunRecord
 from ..leaderboard.store import Board
 from ..leaderboard.submission import Submission
 from ..leaderboard.verify import verify
+from .console import telling
 
 
 @dataclass
@@ -69,7 +70,8 @@ def verify_run(folder: Path, tasks: int | None, seeds: str | None, data: str | N
     stored = (folder / "submission.json").exists()
     record = Submission.load(folder).record if stored else RunRecord.load(folder)
     for seed in parse_seeds(seeds) if seeds else record.seeds[:1]:
-        result = rerun(record, seed, tasks or None, data, device)
+        with telling(f"running seed {seed} again") as tell:
+            result = rerun(record, seed, tasks or None, data, device, tell)
         reason = f"rows 0 to {result.tasks}: {result.cells - result.different} of {result.cells} cells equal"
         if result.different:
             reason += f", the largest difference is {result.largest} answers"

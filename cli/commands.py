@@ -1,7 +1,8 @@
 """The command line. Each command is a few lines around a function that Python users call too.
 
 Results go to standard output, progress and errors to standard error; `--json` makes the result one JSON value.
-Exit codes: 0 done, 2 a wrong request, 3 an invalid file, 4 a mismatch, 5 inconclusive, 6 reading or writing failed.
+Exit codes: 0 done, 1 another failure, 2 a wrong request, 3 an invalid file, 4 a mismatch, 5 inconclusive, 6 reading or
+writing failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import typer
 
 from ..base.errors import CarryoverError, InvalidError, MismatchError, StorageError, UsageError, unknown
 
+INTERRUPTED = 130
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -100,7 +102,6 @@ def run(
     from ..benchmarks.sweep import parse_seeds
     from ..benchmarks.workers import local
     from .console import dump, watching
-    from .console import out as console
 
     benchmark = load_benchmark(target)
     chosen = parse_seeds(seeds) if seeds is not None else tuple(benchmark.seeds)
@@ -121,7 +122,7 @@ def run(
                 "metrics": record.metrics(),
             }
         )
-    console().print(str(record), markup=False)
+    print(record)
     print(f"record: {folder / 'record.json'}")
     return None
 
@@ -395,8 +396,7 @@ def main() -> None:
     except CarryoverError as error:
         _fail(str(error), error.code)
     except KeyboardInterrupt:
-        again = "the same command with --resume goes on" if "run" in sys.argv[1:2] else "start it again to go on"
-        _fail(f"interrupted. What was finished is kept; {again}.", 130)
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -411,6 +411,9 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         known = f" See {context.command_path} --help." if context is not None else ""
         _fail(error.format_message().strip().rstrip(".") + f".{known}", getattr(error, "exit_code", 2))
+    if code == INTERRUPTED:  # which the parser makes of Ctrl-C
+        again = "the same command with --resume goes on" if "run" in sys.argv[1:2] else "start it again to go on"
+        _fail(f"interrupted. What was finished is kept; {again}.", INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

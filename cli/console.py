@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..benchmarks.launch import Job, Watch
+from ..benchmarks.workers import Tell
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 
 def out() -> Console:
@@ -32,6 +34,13 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def escape(text: str) -> str:
+    """Text that rich shows as it is."""
+    from rich.markup import escape as shown
+
+    return shown(visible(text))
+
+
 def dump(value: Any) -> None:
     """A result for machines, on standard output."""
     print(json.dumps(value, indent=None, allow_nan=False))
@@ -40,21 +49,23 @@ def dump(value: Any) -> None:
 class ProgressBars(Watch):
     """One bar per run (strategy on benchmark), over its seeds, and one for the whole."""
 
-    def __init__(self, display: Any) -> None:
+    def __init__(self, display: Progress) -> None:
         self.display = display
         self.jobs: Sequence[Job] = []
         self.shares: list[float] = []
         self.bars: dict[str, Any] = {}
+        self.preparing = display.add_task("preparing", total=None)
 
     def planned(self, jobs: Sequence[Job]) -> None:
         """A bar for each folder, and the total above when there are several."""
+        self.display.remove_task(self.preparing)
         self.jobs, self.shares = jobs, [0.0] * len(jobs)
         folders = dict.fromkeys(job.folder for job in jobs)
         if len(folders) > 1:
             self.bars[""] = self.display.add_task("all", total=len(jobs))
         for folder in folders:
             mine = [job for job in jobs if job.folder == folder]
-            label = f"{mine[0].spec.strategy} on {mine[0].spec.target}"
+            label = escape(f"{mine[0].spec.strategy} on {mine[0].spec.target}")
             self.bars[folder] = self.display.add_task(label, total=len(mine), visible=len(folders) <= 12)
 
     def progress(self, number: int, share: float) -> None:
@@ -67,10 +78,28 @@ class ProgressBars(Watch):
 
 
 @contextmanager
-def watching():
+def watching() -> Iterator[Watch]:
     """A `Watch` with live bars on a terminal, a silent one elsewhere."""
+    with _display() as display:
+        yield Watch() if display is None else ProgressBars(display)
+
+
+@contextmanager
+def telling(label: str) -> Iterator[Tell]:
+    """One bar for one piece of work, moved by telling the share that is done."""
+    with _display() as display:
+        if display is None:
+            yield lambda share: None
+        else:
+            bar = display.add_task(escape(label), total=1)
+            yield lambda share: display.update(bar, completed=share)
+
+
+@contextmanager
+def _display() -> Iterator[Progress | None]:
+    """Where bars are drawn, on standard error; None where that is no terminal."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield Watch()
+        yield None
         return
     from rich.console import Console
     from rich.progress import (
@@ -88,6 +117,7 @@ def watching():
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as display:
-        yield ProgressBars(display)
+        yield display

@@ -16,24 +16,36 @@ COLUMNS = {"acc": "ACC", "bwt": "BWT", "fwt_lopez_paz": "FWT", "forgetting_chaud
 
 
 def results(records: Sequence[RunRecord], title: str = "") -> Table:
-    """One row per record: headline metrics in percent with 95 % intervals, compute, memory, time."""
-    from rich.table import Table
+    """One row per record: headline metrics in percent with 95 % intervals, compute, memory, time.
 
-    table = Table(title=title or None, title_justify="left", header_style="bold")
-    table.add_column("strategy")
-    settled = any(record.benchmark.settings for record in records)
-    if settled:
-        table.add_column("settings")
+    Settings that all records share stand below the table, the others in a column.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shared, own = _settings(records)
+    table = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        caption=Text(f"all with {shared}") if shared else None,
+        caption_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("strategy", no_wrap=True)
+    if any(own):
+        table.add_column("settings", overflow="fold")
     table.add_column("seeds", justify="right")
     for heading in COLUMNS.values():
         table.add_column(f"{heading} %", justify="right")
     for heading in ("GFLOP", "kept kB", "s/seed"):
         table.add_column(heading, justify="right")
-    for record in records:
+    for record, settings in zip(records, own, strict=True):
         runs, summary = record.complete, summarise(record, list(COLUMNS))
         table.add_row(
-            record.strategy.name,
-            *([", ".join(f"{k}={v}" for k, v in record.benchmark.settings.items())] if settled else []),
+            Text(record.strategy.name),
+            *([Text(settings)] if any(own) else []),
             str(len(runs)),
             *(percent(summary[name]) for name in COLUMNS),
             _mean([run.cost.train_flops for run in runs], 1e9),
@@ -41,6 +53,15 @@ def results(records: Sequence[RunRecord], title: str = "") -> Table:
             _mean([run.measured.train_ms for run in runs], 1e3),
         )
     return table
+
+
+def _settings(records: Sequence[RunRecord]) -> tuple[str, list[str]]:
+    """What users set, as text: in all of the records, and in each beside that."""
+    each = [{key: f"{key}={value}" for key, value in record.benchmark.settings.items()} for record in records]
+    shared = set.intersection(*(set(texts.values()) for texts in each)) if each else set()
+    if len(each) < 2:
+        return ", ".join(sorted(shared)), [""] * len(each)
+    return ", ".join(sorted(shared)), [", ".join(t for t in texts.values() if t not in shared) for texts in each]
 
 
 def comparison(a: RunRecord, b: RunRecord, names: Sequence[str] = ()) -> list[dict[str, Any]]:

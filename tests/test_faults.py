@@ -58,8 +58,13 @@ def place(template, tmp_path, monkeypatch) -> Path:
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("CARRYOVER_DATA", str(tmp_path / "no-data"))
-    launch._stream.cache_clear()  # keyed by names, and every place has the same
     return folder
+
+
+@pytest.fixture
+def fresh() -> None:
+    """No stream is remembered: the memory goes by names, and here every test has a file of the same name."""
+    launch._stream.cache_clear()
 
 
 def refused(place: Path, words: list[str | Path], code: int, *says: str) -> None:
@@ -459,7 +464,7 @@ IDX = [
 
 
 @pytest.mark.parametrize("name, damage, says", IDX, ids=range(len(IDX)))
-def test_idx_files(place, name, damage, says):
+def test_idx_files(place, fresh, name, damage, says):
     folder, draw = place / "data/MNIST/raw", np.random.RandomState(0)
     for part, n in (("train", 40), ("t10k", 20)):
         write(folder / f"{part}-images-idx3-ubyte", idx(draw.randint(0, 256, (n, 28, 28)).astype(np.uint8)))
@@ -481,7 +486,7 @@ CIFAR = [
 
 
 @pytest.mark.parametrize("name, content, says", CIFAR, ids=range(len(CIFAR)))
-def test_cifar_files(place, name, content, says):
+def test_cifar_files(place, fresh, name, content, says):
     folder = place / "data/cifar-10-batches-bin"
     for file in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
         write(folder / file, cifar_rows(2))
@@ -489,7 +494,7 @@ def test_cifar_files(place, name, content, says):
     refused(place, ["run", "er", "split-cifar10", "--data", "data"], INVALID, name, says)
 
 
-def test_a_pickle_of_unknown_origin_is_not_opened(place):
+def test_a_pickle_of_unknown_origin_is_not_opened(place, fresh):
     class Bomb:
         def __reduce__(self):
             return os.mkdir, (str(place / "exploded"),)
@@ -536,7 +541,7 @@ PICTURES = [
 
 
 @pytest.mark.parametrize("damage, code, says", PICTURES, ids=range(len(PICTURES)))
-def test_image_folders(place, damage, code, says):
+def test_image_folders(place, fresh, damage, code, says):
     write(place / "mine.py", "from carryover.streams import from_folder, split\n\n"
           "def mine():\n    return split(from_folder('pictures'), 2, name='mine')\n")  # fmt: skip
     damage(place / "pictures")
@@ -592,12 +597,12 @@ STREAMS = [
 
 
 @pytest.mark.parametrize("content, says", STREAMS, ids=range(len(STREAMS)))
-def test_stream_files(place, content, says):
+def test_stream_files(place, fresh, content, says):
     write(place / "mine.py", content)
     refused(place, ["run", "er", "mine.py:f"], USAGE, says)
 
 
-def test_options_of_a_users_stream(place):
+def test_options_of_a_users_stream(place, fresh):
     write(place / "mine.py", MAKE + "f = load_stream('split-digits')\ndef g(*, n: int = 2): return f\n")
     refused(place, ["run", "er", "mine.py:f", "--set", "stream.n=2"], USAGE, "takes no option 'n'")
     refused(place, ["run", "er", "mine.py:g", "--set", "stream.n=x"], USAGE, "must be an integer")

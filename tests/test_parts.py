@@ -280,10 +280,15 @@ def test_fisher_of_a_logistic_model_in_closed_form():
     assert torch.allclose(fisher_diagonal(Logistic(0.7), F.cross_entropy, pieces)["w"], expected, rtol=1e-12, atol=0)
 
 
-def test_fisher_is_that_of_single_samples_and_not_of_the_batch_mean():
+@pytest.mark.parametrize("kind", ["chain", "several vectors to a sample", "any network"])
+def test_fisher_is_that_of_single_samples_and_not_of_the_batch_mean(kind):
     torch.manual_seed(0)
-    model = mlp((5,), 3, hidden=(7,)).double()
-    x, y = torch.randn(20, 5, dtype=DOUBLE), torch.randint(3, (20,))
+    model, x, y = mlp((5,), 3, hidden=(7,)).double(), torch.randn(20, 5, dtype=DOUBLE), torch.randint(3, (20,))
+    if kind == "several vectors to a sample":
+        model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Flatten(), nn.Linear(28, 3)).double()
+        x = torch.randn(20, 4, 5, dtype=DOUBLE)
+    elif kind == "any network":
+        model = nn.Sequential(model, nn.LayerNorm(3)).double()
     total = torch.zeros(sum(p.numel() for p in model.parameters()), dtype=DOUBLE)
     for i in range(20):
         model.zero_grad()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from .gradients import trainable
+from .gradients import is_chain, taps, trainable
 
 
 def fisher_diagonal(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], batches: list[tuple[Tensor, Tensor]]
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], batches: Sequence[tuple[Tensor, Tensor]]
 ) -> dict[str, Tensor]:
     """Mean over samples of the squared per-sample gradient, by parameter name.
 
@@ -23,16 +23,36 @@ def fisher_diagonal(
         loss: negative log-likelihood of logits [B, C] and labels [B], mean over the batch.
         batches: (inputs [B, ...], labels [B]); true labels give the empirical Fisher, sampled ones the true Fisher.
     """
-    params, buffers = trainable(model), dict(model.named_buffers())
-    fixed = buffers | {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
+    squares = _chain_squares if is_chain(model) else _vectorised_squares
+    total = {name: torch.zeros_like(p) for name, p in trainable(model).items()}
+    for x, y in batches:
+        for name, square in squares(model, loss, x, y).items():
+            total[name] += square
+    count = sum(len(y) for _, y in batches)
+    return {name: value / count for name, value in total.items()}
+
+
+def _chain_squares(model: nn.Sequential, loss: Callable[..., Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Sums over the batch; a sample's gradient is delta a', so its square is delta^2 (a^2)'."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {}
+    for own, a, delta in taps(model, x, lambda outputs: loss(outputs, y) * len(y)):
+        for p in own:
+            if a.ndim > 2:  # several vectors to a sample, whose products add up before they are squared
+                g = delta.flatten(1, -2).mT @ a.flatten(1, -2) if p.ndim == 2 else delta.flatten(1, -2).sum(1)
+                found[names[id(p)]] = g.square().sum(0)
+            else:
+                square = delta.square()
+                found[names[id(p)]] = square.T @ a.square() if p.ndim == 2 else square.sum(0)
+    return found
+
+
+def _vectorised_squares(model: nn.Module, loss: Callable[..., Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Sums over the batch, for any network that treats its samples alone."""
+    fixed = dict(model.named_buffers()) | {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
 
     def one(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         return loss(functional_call(model, params | fixed, (x[None],)), y[None])
 
-    per_sample = vmap(grad(one), in_dims=(None, 0, 0))
-    total = {name: torch.zeros_like(p) for name, p in params.items()}
-    for x, y in batches:
-        for name, g in per_sample(params, x, y).items():
-            total[name] += g.square().sum(0)
-    count = sum(len(y) for _, y in batches)
-    return {name: value / count for name, value in total.items()}
+    grads = vmap(grad(one), in_dims=(None, 0, 0))(trainable(model), x, y)
+    return {name: g.square().sum(0) for name, g in grads.items()}

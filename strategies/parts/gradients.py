@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ def grouped_gradients(model: nn.Module, loss: Callable[..., Tensor], *groups: Te
         passes, hands = math.ceil(x.numel() / AT_ONCE), torch.get_num_threads()
         at_once = math.ceil(len(x) / passes / hands) * hands  # a batched product is shared out by groups
     into = x.new_empty(len(x), sum(p.numel() for p in model.parameters() if p.requires_grad))
-    chain = _is_chain(model)
+    chain = is_chain(model)
     for G, *part in zip(*(t.split(at_once) for t in (into, *groups)), strict=True):
         if chain:
             _chain_gradients(G, model, loss, additive, *part)
@@ -76,7 +76,7 @@ def _vectorised_gradients(G: Tensor, model: nn.Module, loss: Callable[..., Tenso
     torch.cat([g.flatten(1) for g in grads.values()], dim=1, out=G)
 
 
-def _is_chain(model: nn.Module) -> bool:
+def is_chain(model: nn.Module) -> bool:
     """Whether a network is linear layers and activations in a row, with no parameter in two places."""
     if type(model) is not nn.Sequential or any(type(layer) not in _CHAIN for layer in model):
         return False
@@ -84,32 +84,46 @@ def _is_chain(model: nn.Module) -> bool:
     return len({id(p) for p in params}) == len(params)
 
 
-def _chain_gradients(
-    G: Tensor, model: nn.Sequential, loss: Callable[..., Tensor], additive: bool, x: Tensor, *rest: Tensor
-) -> None:
-    """The same for a chain: a layer's gradient on group k is delta_k' a_k, of its inputs a and the loss's delta there.
+def taps(
+    model: nn.Sequential, x: Tensor, loss: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[list[nn.Parameter], Tensor, Tensor]]:
+    """For each trainable linear layer of a chain: parameters, inputs a [B, in], and the loss's delta there [B, out].
 
-    One plain backward through the activations gives every delta, and one batched product per layer writes all groups'
-    gradients to where they belong: exact, and without the copies and the fixed cost of `vmap`.
+    One plain backward through the activations gives every delta. A sample's gradient of the weight is delta a', so
+    that sums over groups of samples, or of squares, are products of these two: exact, and without the copies and the
+    fixed cost of `vmap`.
+
+    Args:
+        loss: scalar of the outputs [B, C].
     """
-    taps, edges = [], []  # trainable layers with their inputs [K*M, ..., in]; their outputs' places in the graph
-    h = x.flatten(0, 1)
+    found, edges = [], []  # the outputs' places in the graph hold even if an activation then works in place
+    h = x
     with torch.enable_grad():
         for layer in model:
             a, h = h, layer(h)
-            own = [p for p in (layer.weight, layer.bias) if p is not None] if type(layer) is nn.Linear else []
-            if any(p.requires_grad for p in own):
-                taps.append((own, a.detach()))
-                edges.append(get_gradient_edge(h))  # holds even if the activation then works in place
+            own = [p for p in layer.parameters() if p.requires_grad] if type(layer) is nn.Linear else []
+            if own:
+                found.append((own, a.detach()))
+                edges.append(get_gradient_edge(h))
+        deltas = torch.autograd.grad(loss(h), edges)
+    for (own, a), delta in zip(found, deltas, strict=True):
+        yield own, a, delta
+
+
+def _chain_gradients(
+    G: Tensor, model: nn.Sequential, loss: Callable[..., Tensor], additive: bool, x: Tensor, *rest: Tensor
+) -> None:
+    """Into G [K, P], for a chain: one batched product per layer writes all groups' gradients to where they belong."""
+
+    def total(outputs: Tensor) -> Tensor:
         if additive:
-            total = loss(h, *(t.flatten(0, 1) for t in rest))
-        else:
-            total = sum(loss(*group) for group in zip(h.unflatten(0, x.shape[:2]), *rest, strict=True))
+            return loss(outputs, *(t.flatten(0, 1) for t in rest))
+        return sum(loss(*group) for group in zip(outputs.unflatten(0, x.shape[:2]), *rest, strict=True))
+
     start = 0
-    for (own, a), delta in zip(taps, torch.autograd.grad(total, edges), strict=True):
+    for own, a, delta in taps(model, x.flatten(0, 1), total):
         a, delta = (t.reshape(len(x), -1, t.shape[-1]) for t in (a, delta))  # [K, M, in], [K, M, out]
         for p in own:
-            if p.requires_grad:
-                part = G[:, start : start + p.numel()].unflatten(1, p.shape)
-                part.copy_(torch.bmm(delta.mT, a) if p.ndim == 2 else delta.sum(1))
-                start += p.numel()
+            part = G[:, start : start + p.numel()].unflatten(1, p.shape)
+            part.copy_(torch.bmm(delta.mT, a) if p.ndim == 2 else delta.sum(1))
+            start += p.numel()
