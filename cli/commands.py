@@ -190,9 +190,7 @@ def sweep(
     from ..benchmarks.launch import run_all
     from ..benchmarks.sweep import read_sweep
     from ..benchmarks.workers import local
-    from ..evaluation.report import results
-    from .console import dump, watching
-    from .console import out as console
+    from .console import dump, show, watching
 
     common = {"data": str(data)} if data else {}
     count = _workers(workers)
@@ -214,7 +212,7 @@ def sweep(
             ]
         )
     for name in dict.fromkeys(record.benchmark.name for record in records):
-        console().print(results([r for r in records if r.benchmark.name == name], name))
+        show([r for r in records if r.benchmark.name == name], name)
     return None
 
 

@@ -13,15 +13,19 @@ from ..benchmarks.launch import Job, Watch
 from ..benchmarks.workers import Tell
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
 
+    from ..evaluation.record import RunRecord
 
-def out() -> Console:
-    """Standard output: results. A pipe gets lines of a fixed width, so that tables are not cut to 80 columns."""
+
+def show(records: Sequence[RunRecord], title: str) -> None:
+    """A table of results on standard output. A pipe gets wide lines; a narrow terminal goes without the costs."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    from ..evaluation.report import results
+
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(results(records, title, costs=console.width >= 110))
 
 
 def say(text: str = "") -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..base.errors import UsageError
 from ..benchmarks.launch import Request, RunSpec, run_all
 from ..benchmarks.workers import local
-from .console import out, say, watching
+from .console import say, show, watching
 
 STRATEGIES = ("finetune", "er", "ewc", "gem", "joint")
 BENCHMARKS = ("rotated-digits", "split-digits")
@@ -31,7 +31,6 @@ def run_demo(folder: Path, seeds: Sequence[int], workers: int) -> None:
         records = run_all(requests, watch, local(workers))
     # torch and matplotlib come into this process only now that the workers, which hold their own, are gone
     from ..evaluation.plots import plot_comparison, plot_record, plot_scores
-    from ..evaluation.report import results
     from ..leaderboard.site import build_site
     from ..leaderboard.store import Board
     from ..leaderboard.submission import make_submission
@@ -39,7 +38,7 @@ def run_demo(folder: Path, seeds: Sequence[int], workers: int) -> None:
     board = Board(folder / "board")
     for name in BENCHMARKS:
         mine = [(r, rec) for r, rec in zip(requests, records, strict=True) if rec.benchmark.name == name]
-        out().print(results([record for _, record in mine], f"{name}: mean over seeds, 95 % intervals"))
+        show([record for _, record in mine], f"{name}: mean over seeds, 95 % intervals")
         figures = folder / "figures" / name
         for request, record in mine:
             plot_record(record, figures / record.strategy.name)

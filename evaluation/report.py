@@ -10,13 +10,13 @@ from .statistics import paired, summarise
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .record import RunRecord
+    from .record import RunRecord, SeedRun
 
 COLUMNS = {"acc": "ACC", "bwt": "BWT", "fwt_lopez_paz": "FWT", "forgetting_chaudhry": "forgetting"}
 
 
-def results(records: Sequence[RunRecord], title: str = "") -> Table:
-    """One row per record: headline metrics in percent with 95 % intervals, compute, memory, time.
+def results(records: Sequence[RunRecord], title: str = "", costs: bool = True) -> Table:
+    """One row per record: headline metrics in percent with 95 % intervals, and `costs`: compute, memory, time.
 
     Settings that all records share stand below the table, the others in a column.
     """
@@ -38,8 +38,8 @@ def results(records: Sequence[RunRecord], title: str = "") -> Table:
         table.add_column("settings", overflow="fold")
     table.add_column("seeds", justify="right")
     for heading in COLUMNS.values():
-        table.add_column(f"{heading} %", justify="right")
-    for heading in ("GFLOP", "kept kB", "s/seed"):
+        table.add_column(f"{heading} %", justify="right", no_wrap=True)
+    for heading in ("GFLOP", "kept kB", "s/seed") if costs else ():
         table.add_column(heading, justify="right")
     for record, settings in zip(records, own, strict=True):
         runs, summary = record.complete, summarise(record, list(COLUMNS))
@@ -48,9 +48,7 @@ def results(records: Sequence[RunRecord], title: str = "") -> Table:
             *([Text(settings)] if any(own) else []),
             str(len(runs)),
             *(percent(summary[name]) for name in COLUMNS),
-            _mean([run.cost.train_flops for run in runs], 1e9),
-            _mean([run.cost.replay_bytes + run.cost.state_bytes for run in runs], 1e3),
-            _mean([run.measured.train_ms for run in runs], 1e3),
+            *(_costs(runs) if costs else []),
         )
     return table
 
@@ -62,6 +60,14 @@ def _settings(records: Sequence[RunRecord]) -> tuple[str, list[str]]:
     if len(each) < 2:
         return ", ".join(sorted(shared)), [""] * len(each)
     return ", ".join(sorted(shared)), [", ".join(t for t in texts.values() if t not in shared) for texts in each]
+
+
+def _costs(runs: Sequence[SeedRun]) -> list[str]:
+    return [
+        _mean([run.cost.train_flops for run in runs], 1e9),
+        _mean([run.cost.replay_bytes + run.cost.state_bytes for run in runs], 1e3),
+        _mean([run.measured.train_ms for run in runs], 1e3),
+    ]
 
 
 def comparison(a: RunRecord, b: RunRecord, names: Sequence[str] = ()) -> list[dict[str, Any]]:

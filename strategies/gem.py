@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base.errors import UsageError
 from ..streams.batches import Batch
@@ -57,6 +57,11 @@ class GEM(GradientStrategy):
         super().setup(info, context)
         if self.config.optimizer != "sgd" or self.config.momentum:
             raise UsageError("gem needs plain SGD: with momentum or Adam the step breaks the constraint it solved for.")
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
+            raise UsageError(
+                "gem takes the gradients of all memories in one pass, which batch normalisation would mix up. "
+                "Use a network without it, such as --set model=slim-resnet18 --set model.norm=group."
+            )
         self.memory = RingMemory(self.config.memory)
         self.projected = 0
 

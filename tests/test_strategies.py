@@ -17,11 +17,12 @@ from carryover.evaluation import metrics
 from carryover.evaluation.run import run_seed
 from carryover.strategies import check_strategy, registry
 from carryover.strategies.check import blob_stream
+from carryover.strategies.context import Context
 from carryover.strategies.core import load_strategy
 from carryover.strategies.er import ER
 from carryover.strategies.finetune import Finetune
 from carryover.streams import load_stream
-from carryover.streams.core import CIL, DIL, ONLINE, SETTINGS, TASK_FREE, TIL, LabelledTest, Stream
+from carryover.streams.core import CIL, DIL, ONLINE, SETTINGS, TASK_FREE, TIL, LabelledTest, Stream, StreamInfo
 
 NAMES = list(registry.entries)
 ALL = ["til", "cil", "dil", "online", "task-free"]
@@ -376,3 +377,9 @@ def test_memories_beat_fine_tuning_on_rotated_digits(name):
         acc[method] = [sum(row) / sum(stream.test_sizes) for row in rows]
     gains = [ours - theirs for ours, theirs in zip(acc[name], acc["finetune"], strict=True)]
     assert min(gains) > 0.05, gains
+
+
+def test_gem_refuses_batch_normalisation_in_one_line():
+    gem = load_strategy("gem")(model="slim-resnet18", **{"model.norm": "batch"})
+    with pytest.raises(UsageError, match="batch normalisation"):
+        gem.setup(StreamInfo("images", (3, 8, 8), 2, CIL), Context(0))
