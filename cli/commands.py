@@ -162,8 +162,8 @@ def compare(
     a, b = _record(first), _record(second)
     if a.stream.fingerprint != b.stream.fingerprint:
         raise MismatchError(
-            f"{first} and {second} ran on different data ({a.stream.name} and {b.stream.name}; the fingerprints differ), "
-            "so their difference means nothing."
+            f"{first} and {second} ran on different data ({a.stream.name} and {b.stream.name}; the fingerprints "
+            "differ), so their difference means nothing."
         )
     rows = comparison(a, b, metric or [])
     if out:
@@ -372,7 +372,8 @@ def _difference_line(row: dict[str, Any]) -> str:
     line = f"  {row['metric']:<22} {100 * row['difference']:+.2f} points"
     if row["ci95"] is None:
         return f"{line}   {row['seeds']} common seeds: too few for an interval"
-    return f"{line}   95 % [{100 * row['ci95'][0]:+.2f}, {100 * row['ci95'][1]:+.2f}]   p = {row['p']:.3g}, {row['seeds']} seeds"
+    low, high = (100 * end for end in row["ci95"])
+    return f"{line}   95 % [{low:+.2f}, {high:+.2f}]   p = {row['p']:.3g}, {row['seeds']} seeds"
 
 
 def _print_paths(paths: list[Path], as_json: bool) -> None:

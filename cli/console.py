@@ -25,7 +25,7 @@ def show(records: Sequence[RunRecord], title: str) -> None:
     from ..evaluation.report import results
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(results(records, title, costs=console.width >= 110))
+    console.print(results(records, title, narrow=console.width < 110))
 
 
 def say(text: str = "") -> None:
@@ -58,7 +58,7 @@ class ProgressBars(Watch):
         self.jobs: Sequence[Job] = []
         self.shares: list[float] = []
         self.bars: dict[str, Any] = {}
-        self.preparing = display.add_task("preparing", total=None)
+        self.preparing = display.add_task("preparing", total=None, left="")
 
     def planned(self, jobs: Sequence[Job]) -> None:
         """A bar for each folder, and the total above when there are several."""
@@ -66,11 +66,12 @@ class ProgressBars(Watch):
         self.jobs, self.shares = jobs, [0.0] * len(jobs)
         folders = dict.fromkeys(job.folder for job in jobs)
         if len(folders) > 1:
-            self.bars[""] = self.display.add_task("all", total=len(jobs))
+            self.bars[""] = self.display.add_task("all", total=len(jobs), left="left")
         for folder in folders:
             mine = [job for job in jobs if job.folder == folder]
             label = escape(f"{mine[0].spec.strategy} on {mine[0].spec.target}")
-            self.bars[folder] = self.display.add_task(label, total=len(mine), visible=len(folders) <= 12)
+            few = len(folders) <= 12
+            self.bars[folder] = self.display.add_task(label, total=len(mine), visible=few, left="left")
 
     def progress(self, number: int, share: float) -> None:
         """Move the bars."""
@@ -95,7 +96,7 @@ def telling(label: str) -> Iterator[Tell]:
         if display is None:
             yield lambda share: None
         else:
-            bar = display.add_task(escape(label), total=1)
+            bar = display.add_task(escape(label), total=1, left="left")
             yield lambda share: display.update(bar, completed=share)
 
 
@@ -121,7 +122,7 @@ def _display() -> Iterator[Progress | None]:
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("left"),
+        TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as display:
         yield display

@@ -38,7 +38,7 @@ def run_demo(folder: Path, seeds: Sequence[int], workers: int) -> None:
     board = Board(folder / "board")
     for name in BENCHMARKS:
         mine = [(r, rec) for r, rec in zip(requests, records, strict=True) if rec.benchmark.name == name]
-        show([record for _, record in mine], f"{name}: mean over seeds, 95 % intervals")
+        show([record for _, record in mine], f"{name}: mean over seeds{', 95 % intervals' * (len(seeds) > 2)}")
         figures = folder / "figures" / name
         for request, record in mine:
             plot_record(record, figures / record.strategy.name)

@@ -333,7 +333,8 @@ def validated(model: type[Model], value: Any, where: str | Path) -> Any:
         first, more = error.errors()[0], error.error_count() - 1
         place = ".".join(str(part) for part in first["loc"]) or "record"
         rest = f" (and {more} more)" if more else ""
-        raise InvalidError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}{rest}.".replace("\n", " ")) from None
+        message = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+        raise InvalidError(f"{where}: {place}: {message}{rest}.") from None
     except RecursionError:
         raise InvalidError(f"{where}: nested too deeply.") from None
 

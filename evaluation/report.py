@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 COLUMNS = {"acc": "ACC", "bwt": "BWT", "fwt_lopez_paz": "FWT", "forgetting_chaudhry": "forgetting"}
 
 
-def results(records: Sequence[RunRecord], title: str = "", costs: bool = True) -> Table:
-    """One row per record: headline metrics in percent with 95 % intervals, and `costs`: compute, memory, time.
+def results(records: Sequence[RunRecord], title: str = "", narrow: bool = False) -> Table:
+    """One row per record: headline metrics in percent with 95 % intervals, compute, memory, time.
 
-    Settings that all records share stand below the table, the others in a column.
+    Settings that all records share stand below the table, the others beside the strategy.
+
+    Args:
+        narrow: for 80 columns; without compute, memory and time.
     """
     from rich import box
     from rich.table import Table
@@ -32,34 +35,30 @@ def results(records: Sequence[RunRecord], title: str = "", costs: bool = True) -
         caption_justify="left",
         header_style="bold",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    table.add_column("strategy", no_wrap=True)
-    if any(own):
-        table.add_column("settings", overflow="fold")
+    table.add_column("strategy", overflow="fold")
     table.add_column("seeds", justify="right")
     for heading in COLUMNS.values():
         table.add_column(f"{heading} %", justify="right", no_wrap=True)
-    for heading in ("GFLOP", "kept kB", "s/seed") if costs else ():
+    for heading in () if narrow else ("GFLOP", "kept kB", "s/seed"):
         table.add_column(heading, justify="right")
     for record, settings in zip(records, own, strict=True):
         runs, summary = record.complete, summarise(record, list(COLUMNS))
         table.add_row(
-            Text(record.strategy.name),
-            *([Text(settings)] if any(own) else []),
+            Text(("\n" if narrow else "  ").join([record.strategy.name, *settings])),
             str(len(runs)),
             *(percent(summary[name]) for name in COLUMNS),
-            *(_costs(runs) if costs else []),
+            *([] if narrow else _costs(runs)),
         )
     return table
 
 
-def _settings(records: Sequence[RunRecord]) -> tuple[str, list[str]]:
+def _settings(records: Sequence[RunRecord]) -> tuple[str, list[list[str]]]:
     """What users set, as text: in all of the records, and in each beside that."""
-    each = [{key: f"{key}={value}" for key, value in record.benchmark.settings.items()} for record in records]
-    shared = set.intersection(*(set(texts.values()) for texts in each)) if each else set()
-    if len(each) < 2:
-        return ", ".join(sorted(shared)), [""] * len(each)
-    return ", ".join(sorted(shared)), [", ".join(t for t in texts.values() if t not in shared) for texts in each]
+    each = [[f"{key}={value}" for key, value in record.benchmark.settings.items()] for record in records]
+    shared = [text for text in each[0] if all(text in texts for texts in each)] if each else []
+    return ", ".join(shared), [[text for text in texts if text not in shared] for texts in each]
 
 
 def _costs(runs: Sequence[SeedRun]) -> list[str]:

@@ -27,6 +27,7 @@ class Meter:
         self.steps = 0
         self.samples = 0
         self.known: dict[str, int] = {}
+        self._nested: list[int] = []  # operations of inner work, for each piece of outer work that is being counted
 
     def step(self, task: int, samples: int, *key: int) -> AbstractContextManager:
         """Surrounds one training step on `samples` samples."""
@@ -35,22 +36,30 @@ class Meter:
         return self.work("train", task, samples, *key)
 
     def work(self, purpose: str, *key: int | str) -> AbstractContextManager:
-        """Surrounds any work whose cost is a function of (purpose, key)."""
+        """Surrounds any work whose cost is a function of (purpose, key).
+
+        Work that is done in some steps only goes into a `work` of its own inside the step, whose cost then excludes it.
+        """
         name = f"{purpose}:{key}"
         cost = self.known.get(name)
         if cost is None:
             return self._counted(purpose, name)
         self.flops[purpose] += cost
+        if self._nested:
+            self._nested[-1] += cost  # the outer counter sees these operations, too
         return _FREE
 
     @contextmanager
     def _counted(self, purpose: str, name: str):
         from .flops import FlopCount
 
+        self._nested.append(0)
         with FlopCount() as counter:
             yield
-        self.known[name] = counter.total
+        self.known[name] = counter.total - self._nested.pop()
         self.flops[purpose] += self.known[name]
+        if self._nested:
+            self._nested[-1] += counter.total
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, and the known costs, so that a resumed run counts the same."""

@@ -186,7 +186,7 @@ def load_strategy(name: str) -> type[Strategy]:
         raise UsageError(f"{name} is not a strategy: it must be a class derived from carryover.strategies.Strategy.")
     if not is_dataclass(getattr(found, "Config", None)):
         raise UsageError(f"{name} names no settings: give it a frozen dataclass Config, empty if it has none.")
-    if not found.name:
+    if "name" not in vars(found):  # an inherited one is the parent's
         found.name = name.rpartition(":")[2].lower().replace("_", "-")
     return found
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,10 +82,13 @@ class GEM(GradientStrategy):
             return
         G = grouped_gradients(self.model, self._memory_loss, *self.references, additive=True)  # [t, P]
         g = flat_gradient(self.model)  # [P]
-        corrected = project(G, g, self.config.margin, self.config.ridge, self.config.parity)
-        if corrected is not g:
-            self.projected += 1
-            set_gradient(self.model, corrected)
+        along = products(G, g)
+        if (along >= 0).all():
+            return
+        self.projected += 1
+        with self.context.meter.work("train", self.context.task, "projection"):  # not in every step
+            z = project(G, g, self.config.margin, self.config.ridge, self.config.parity, along)
+        set_gradient(self.model, z)
 
     def after_step(self, batch: Batch) -> None:
         """Write the batch into the task's memory."""
@@ -109,17 +113,32 @@ class GEM(GradientStrategy):
         return x, y, (slots < counts[:, None]) / counts[:, None]
 
 
-def project(G: Tensor, g: Tensor, margin: float = 0.0, ridge: float = 1e-3, absolute: bool = False) -> Tensor:
+def products(G: Tensor, g: Tensor) -> np.ndarray:
+    """G g [t] on the CPU in float64; a negative one is a conflict. The synchronisation of a step that has none."""
+    return (G @ g).double().cpu().numpy()
+
+
+def project(
+    G: Tensor,
+    g: Tensor,
+    margin: float = 0.0,
+    ridge: float = 1e-3,
+    absolute: bool = False,
+    along: np.ndarray | None = None,
+) -> Tensor:
     """The corrected gradient [P] for reference gradients G [t, P]; `g` itself, the same object, if nothing conflicts.
 
     Guarantees G z >= -ridge v with v the dual solution. The products are taken on the device, in the gradients' type;
     only t*t + t numbers come to the CPU, where the program is solved in float64.
+
+    Args:
+        along: `products(G, g)`, if it is known.
     """
-    conflict = (G @ g).double().cpu().numpy()  # the one synchronisation of a step
-    if (conflict >= 0).all():
+    along = products(G, g) if along is None else along
+    if (along >= 0).all():
         return g
     gram = (G @ G.T).double().cpu().numpy()
     K = (gram + gram.T) / 2
     K[range(len(K)), range(len(K))] += 1e-3 if absolute else ridge * K.trace() / len(K)
-    v = solve_dual(K, conflict, margin)
+    v = solve_dual(K, along, margin)
     return torch.addmv(g, G.T, torch.from_numpy(v).to(g))

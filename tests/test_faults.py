@@ -404,7 +404,7 @@ SWEEPS = [
     ("strategies=['er','er']\nbenchmarks=['split-digits']", INVALID, "would share the folder"),
     ("strategies=['er']\nbenchmarks=['split-digit']", USAGE, "Did you mean 'split-digits'"),
     (f"{FINE}seed='0'", USAGE, "Did you mean 'seeds'"),
-    *((f"{FINE}seeds={seeds}", USAGE, "write 0..4") for seeds in ("3", "[]", "'x'", "[-1]", "[true]", "[1.0]", "[nan]")),
+    *((f"{FINE}seeds={s}", USAGE, "write 0..4") for s in ("3", "[]", "'x'", "[-1]", "[true]", "[1.0]", "[nan]")),
     (f"{FINE}out=3", INVALID, "out must be text"),
     (f"{FINE}out='file'", STORAGE, "cannot be written"),
     (f'{FINE}out="a\\u0000"', INVALID, "out must be text"),
@@ -781,7 +781,8 @@ def test_records(place, case, reader):
 
 
 def test_a_record_without_seeds(place):
-    write(place / "done/record.json", edited(lambda record: record.update(runs=[]))((place / "done/record.json").read_text()))
+    path = place / "done/record.json"
+    path.write_text(edited(lambda record: record.update(runs=[]))(path.read_text()))
     refused(place, ["plot", "done"], INVALID, "without seeds")
     refused(place, ["compare", "other", "done"], INVALID, "without seeds")
 
@@ -813,7 +814,8 @@ def test_seeds_on_their_way(place, case):
     path = place / "done/seeds/2.json"
     damage, says = SEEDS[case]
     path.write_text(damage(path.read_text()))
-    refused(place, [*READERS["run"][:-2], "done", "--resume"], INVALID, "2.json", says, "Remove it to run the seed again")
+    words = [*READERS["run"][:-2], "done", "--resume"]
+    refused(place, words, INVALID, "2.json", says, "Remove it to run the seed again")
 
 
 # -- evidence --------------------------------------------------------------------------------------------------------

@@ -191,6 +191,23 @@ def test_vectorised_gradients_taken_in_several_passes_are_the_same(monkeypatch):
     assert torch.allclose(grouped_gradients(model, F.cross_entropy, x, y), whole, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("at_once", [45, 2**20])
+def test_an_additive_loss_may_be_taken_of_several_groups_at_once(monkeypatch, at_once):
+    from carryover.strategies.parts import gradients
+
+    monkeypatch.setattr(gradients, "AT_ONCE", at_once)
+    torch.manual_seed(0)
+    model, x, y = mlp((5,), 3).double(), torch.randn(7, 4, 5, dtype=DOUBLE), torch.randint(3, (7, 4))
+    weight = torch.rand(7, 4, dtype=DOUBLE)
+
+    def loss(logits, y, weight):
+        return (F.cross_entropy(logits, y, reduction="none") * weight).sum()
+
+    one_by_one = grouped_gradients(model, loss, x, y, weight)
+    at_once = grouped_gradients(model, loss, x, y, weight, additive=True)
+    assert torch.allclose(at_once, one_by_one, rtol=1e-12, atol=1e-15)
+
+
 def test_flat_gradients_go_there_and_back():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
@@ -666,7 +683,7 @@ def test_chunks_change_no_batch_where_nothing_is_drawn_for_them(monkeypatch):
     assert all(torch.equal(a.y, b.y) for a, b in zip(whole, batches(data_of(45), 7, 1, ("key",)), strict=True))
 
 
-@pytest.mark.parametrize("name", ["finetune", "er", "ewc", "agem", "lwf", "joint"])
+@pytest.mark.parametrize("name", ["finetune", "er", "ewc", "agem", "gem", "lwf", "joint"])
 def test_the_meter_counts_what_torch_counts(name):
     stream = blob_stream(DIL, tasks=2, train=43)  # with a short last batch
     strategy = started(name, stream, epochs=2)
@@ -693,3 +710,17 @@ def test_strategies_refuse_settings_that_withhold_what_they_need():
         started("independent", info(CIL))
     with pytest.raises(UsageError, match="allows 1 pass"):
         started("finetune", info(ONLINE), epochs=2)
+
+
+def test_work_inside_a_step_is_counted_apart_from_it():
+    """So that a step's cost does not depend on whether its first one had the inner work."""
+    a = torch.ones(3, 3)  # a product is 54 operations
+    for inner_first in (True, False):
+        meter = Meter()
+        for inner in (inner_first, not inner_first, True, False):
+            with meter.step(0, 1):
+                a @ a
+                if inner:
+                    with meter.work("train", "inner"):
+                        a @ a @ a
+        assert meter.flops["train"] == 4 * 54 + 2 * 108
