@@ -15,6 +15,7 @@ from carryover.strategies.agem import project_one
 from carryover.strategies.backbones.mlp import mlp
 from carryover.strategies.backbones.resnet import slim_resnet18
 from carryover.strategies.check import blob_stream
+from carryover.strategies.context import Meter
 from carryover.strategies.gem import project
 from carryover.strategies.lwf import distillation
 from carryover.strategies.parts.fisher import fisher_diagonal
