@@ -9,7 +9,7 @@ task) alone, so that the same call gives the same bytes anywhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -24,6 +24,34 @@ from .labelled import Labelled
 
 ClassOrder = Literal["natural", "seeded"] | list[int]
 Interpolation = Literal["bilinear", "nearest"]
+
+
+class Options(TypedDict, total=False):
+    """What every named stream can be told beside `n_tasks`; see the builders."""
+
+    seed: int
+    train_per_task: int | None
+    val_fraction: float
+
+
+class SplitOptions(Options, total=False):
+    """Of `split`."""
+
+    class_order: ClassOrder
+
+
+class PermutedOptions(Options, total=False):
+    """Of `permuted`."""
+
+    identity_first: bool
+
+
+class RotatedOptions(Options, total=False):
+    """Of `rotated`."""
+
+    angles: list[float] | None
+    max_angle: float
+    interpolation: Interpolation
 
 
 def split(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
-from .builders import ClassOrder, split
+from .builders import SplitOptions, split
 from .core import Stream
 from .named import stream
 from .sources.cifar import cifar
@@ -12,52 +13,22 @@ from .sources.cifar import cifar
 
 @stream("split-cifar10", embedded=False, setting="cil", needs="CIFAR10")
 def split_cifar10(
-    *,
-    data: str | Path | None = None,
-    download: bool = False,
-    n_tasks: int = 5,
-    seed: int = 0,
-    class_order: ClassOrder = "natural",
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
+    *, data: str | Path | None = None, download: bool = False, n_tasks: int = 5, **options: Unpack[SplitOptions]
 ) -> Stream:
     """CIFAR-10 32x32 colour, 5 tasks of 2 classes; class-incremental.
 
     50,000 images to train and 10,000 to test (Krizhevsky 2009), 10,000 and 2,000 per task.
     """
-    return split(
-        cifar("CIFAR10", data, download),
-        n_tasks,
-        name="split-cifar10",
-        seed=seed,
-        class_order=class_order,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return split(cifar("CIFAR10", data, download), n_tasks, name="split-cifar10", **options)
 
 
 @stream("split-cifar100", embedded=False, setting="cil", needs="CIFAR100")
 def split_cifar100(
-    *,
-    data: str | Path | None = None,
-    download: bool = False,
-    n_tasks: int = 10,
-    seed: int = 0,
-    class_order: ClassOrder = "natural",
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
+    *, data: str | Path | None = None, download: bool = False, n_tasks: int = 10, **options: Unpack[SplitOptions]
 ) -> Stream:
     """CIFAR-100 32x32 colour, 10 tasks of 10 classes; class-incremental.
 
     50,000 images to train and 10,000 to test (Krizhevsky 2009), fine labels in alphabetical order, 5,000 and 1,000 per
     task. `n_tasks=20` gives 5 classes per task, as in Lopez-Paz and Ranzato (2017), who tell the task id: `til`.
     """
-    return split(
-        cifar("CIFAR100", data, download),
-        n_tasks,
-        name="split-cifar100",
-        seed=seed,
-        class_order=class_order,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return split(cifar("CIFAR100", data, download), n_tasks, name="split-cifar100", **options)

@@ -5,89 +5,42 @@ They have the shapes of the MNIST streams in small and are no substitute for the
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from .affine import resize
-from .builders import ClassOrder, Interpolation, permuted, rotated, split
+from .builders import PermutedOptions, RotatedOptions, SplitOptions, permuted, rotated, split
 from .core import Stream
 from .labelled import Labelled
 from .named import stream
 
 
 @stream("split-digits", embedded=True, setting="cil", needs="")
-def split_digits(
-    *,
-    n_tasks: int = 5,
-    seed: int = 0,
-    class_order: ClassOrder = "natural",
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
-) -> Stream:
+def split_digits(*, n_tasks: int = 5, **options: Unpack[SplitOptions]) -> Stream:
     """Handwritten digits 8x8, 5 tasks of 2 classes; class-incremental.
 
     scikit-learn's digits (1,797 images; 1,198 to train, 599 to test), about 240 to train and 120 to test per task.
     """
-    return split(
-        _digits(),
-        n_tasks,
-        name="split-digits",
-        seed=seed,
-        class_order=class_order,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return split(_digits(), n_tasks, name="split-digits", **options)
 
 
 @stream("permuted-digits", embedded=True, setting="dil", needs="")
-def permuted_digits(
-    *,
-    n_tasks: int = 10,
-    seed: int = 0,
-    identity_first: bool = False,
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
-) -> Stream:
+def permuted_digits(*, n_tasks: int = 10, **options: Unpack[PermutedOptions]) -> Stream:
     """Handwritten digits 8x8, 10 tasks with permuted pixels; domain-incremental.
 
     scikit-learn's digits; 1,198 images to train and 599 to test per task. Permuted MNIST (Lopez-Paz and Ranzato 2017)
     in small.
     """
-    return permuted(
-        _digits(),
-        n_tasks,
-        name="permuted-digits",
-        seed=seed,
-        identity_first=identity_first,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return permuted(_digits(), n_tasks, name="permuted-digits", **options)
 
 
 @stream("rotated-digits", embedded=True, setting="dil", needs="")
-def rotated_digits(
-    *,
-    n_tasks: int = 10,
-    seed: int = 0,
-    angles: list[float] | None = None,
-    max_angle: float = 180.0,
-    interpolation: Interpolation = "bilinear",
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
-) -> Stream:
+def rotated_digits(*, n_tasks: int = 10, **options: Unpack[RotatedOptions]) -> Stream:
     """Handwritten digits 16x16, 10 tasks of growing rotation up to 180°; domain-incremental.
 
     scikit-learn's digits, enlarged from 8x8 before turning; 1,198 images to train and 599 to test per task. Rotated
     MNIST (Lopez-Paz and Ranzato 2017) in small.
     """
-    return rotated(
-        _digits(size=16),
-        n_tasks,
-        name="rotated-digits",
-        seed=seed,
-        angles=angles,
-        max_angle=max_angle,
-        interpolation=interpolation,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return rotated(_digits(size=16), n_tasks, name="rotated-digits", **options)
 
 
 def _digits(size: int | None = None) -> Labelled:

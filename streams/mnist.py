@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
-from .builders import ClassOrder, Interpolation, permuted, rotated, split
+from .builders import PermutedOptions, RotatedOptions, SplitOptions, permuted, rotated, split
 from .core import Stream
 from .named import stream
 from .sources.idx import mnist
@@ -12,109 +13,45 @@ from .sources.idx import mnist
 
 @stream("split-mnist", embedded=False, setting="cil", needs="MNIST")
 def split_mnist(
-    *,
-    data: str | Path | None = None,
-    download: bool = False,
-    n_tasks: int = 5,
-    seed: int = 0,
-    class_order: ClassOrder = "natural",
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
+    *, data: str | Path | None = None, download: bool = False, n_tasks: int = 5, **options: Unpack[SplitOptions]
 ) -> Stream:
     """MNIST 28x28, 5 tasks of 2 digits; class-incremental.
 
     60,000 images to train and 10,000 to test (LeCun, Cortes, Burges), about 12,000 and 2,000 per task.
     """
-    return split(
-        mnist("MNIST", data, download),
-        n_tasks,
-        name="split-mnist",
-        seed=seed,
-        class_order=class_order,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return split(mnist("MNIST", data, download), n_tasks, name="split-mnist", **options)
 
 
 @stream("permuted-mnist", embedded=False, setting="dil", needs="MNIST")
 def permuted_mnist(
-    *,
-    data: str | Path | None = None,
-    download: bool = False,
-    n_tasks: int = 10,
-    seed: int = 0,
-    identity_first: bool = False,
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
+    *, data: str | Path | None = None, download: bool = False, n_tasks: int = 10, **options: Unpack[PermutedOptions]
 ) -> Stream:
     """MNIST 28x28, 10 tasks with permuted pixels; domain-incremental.
 
     60,000 to train and 10,000 to test per task, 55 MB each. `n_tasks=20, train_per_task=1000` is the protocol of
     Lopez-Paz and Ranzato (2017); like them, the first task is permuted too unless `identity_first`.
     """
-    return permuted(
-        mnist("MNIST", data, download),
-        n_tasks,
-        name="permuted-mnist",
-        seed=seed,
-        identity_first=identity_first,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return permuted(mnist("MNIST", data, download), n_tasks, name="permuted-mnist", **options)
 
 
 @stream("rotated-mnist", embedded=False, setting="dil", needs="MNIST")
 def rotated_mnist(
-    *,
-    data: str | Path | None = None,
-    download: bool = False,
-    n_tasks: int = 10,
-    seed: int = 0,
-    angles: list[float] | None = None,
-    max_angle: float = 180.0,
-    interpolation: Interpolation = "bilinear",
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
+    *, data: str | Path | None = None, download: bool = False, n_tasks: int = 10, **options: Unpack[RotatedOptions]
 ) -> Stream:
     """MNIST 28x28, 10 tasks of growing rotation up to 180°; domain-incremental.
 
     60,000 to train and 10,000 to test per task, 55 MB each. The protocol of Lopez-Paz and Ranzato (2017) is
     `n_tasks=20, train_per_task=1000, interpolation="nearest"`.
     """
-    return rotated(
-        mnist("MNIST", data, download),
-        n_tasks,
-        name="rotated-mnist",
-        seed=seed,
-        angles=angles,
-        max_angle=max_angle,
-        interpolation=interpolation,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return rotated(mnist("MNIST", data, download), n_tasks, name="rotated-mnist", **options)
 
 
 @stream("split-fashion-mnist", embedded=False, setting="cil", needs="FashionMNIST")
 def split_fashion_mnist(
-    *,
-    data: str | Path | None = None,
-    download: bool = False,
-    n_tasks: int = 5,
-    seed: int = 0,
-    class_order: ClassOrder = "natural",
-    train_per_task: int | None = None,
-    val_fraction: float = 0.0,
+    *, data: str | Path | None = None, download: bool = False, n_tasks: int = 5, **options: Unpack[SplitOptions]
 ) -> Stream:
     """Fashion-MNIST 28x28, 5 tasks of 2 kinds of clothing; class-incremental.
 
     60,000 images to train and 10,000 to test (Xiao, Rasul, Vollgraf 2017), 12,000 and 2,000 per task.
     """
-    return split(
-        mnist("FashionMNIST", data, download),
-        n_tasks,
-        name="split-fashion-mnist",
-        seed=seed,
-        class_order=class_order,
-        train_per_task=train_per_task,
-        val_fraction=val_fraction,
-    )
+    return split(mnist("FashionMNIST", data, download), n_tasks, name="split-fashion-mnist", **options)

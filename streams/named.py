@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints
 
 from ..base.errors import CarryoverError, UsageError, unknown
 from .core import SETTINGS, Setting, Stream
@@ -97,12 +97,22 @@ def _touch(stream: Stream) -> None:
 
 
 def stream_options(function: Callable) -> dict[str, inspect.Parameter]:
-    """The options of a named stream by name, with their types resolved where they can be."""
+    """The options of a named stream by name, with their types resolved where they can be.
+
+    `**options: Unpack[SplitOptions]` stands for the keys of that typed dict.
+    """
     try:
         parameters = inspect.signature(function, eval_str=True).parameters
     except NameError:  # a type imported for the checker alone
         parameters = inspect.signature(function).parameters
-    return {k: p for k, p in parameters.items() if k not in GIVEN}
+    known = {}
+    for name, parameter in parameters.items():
+        if get_origin(parameter.annotation) is Unpack:
+            hints = get_type_hints(get_args(parameter.annotation)[0])
+            known |= {k: inspect.Parameter(k, parameter.KEYWORD_ONLY, annotation=hint) for k, hint in hints.items()}
+        elif name not in GIVEN:
+            known[name] = parameter
+    return known
 
 
 def _checked(function: Callable, name: str, options: dict[str, Any]) -> dict[str, Any]:
