@@ -68,6 +68,7 @@ class RunSpec:
 
     def make(self) -> Strategy:
         """A fresh strategy, configured and not yet set up."""
+        from ..strategies.config import has
         from ..strategies.core import load_strategy
 
         cls = load_strategy(self.strategy)
@@ -75,6 +76,9 @@ class RunSpec:
         # options of a model, say, go with the model that they were meant for
         replaced = {name for name, value in given.items() if frozen.get(name, value) != value}
         frozen = {name: value for name, value in frozen.items() if name.partition(".")[0] not in replaced}
+        # what all strategies share says nothing to one that has no such setting: passes, to a closed-form learner
+        shared = self.benchmark().protocol
+        frozen = {name: value for name, value in frozen.items() if name not in shared or has(cls.Config, name)}
         return cls(**frozen | given)
 
     def try_setup(self) -> None:

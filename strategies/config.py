@@ -49,16 +49,15 @@ def configure(Config: type, settings: Mapping[str, Any], owner: str) -> Any:
 
     `model.hidden=...` goes into the field `model_options` under "hidden".
     """
-    fields = [field.name for field in dataclasses.fields(Config)]
     values: dict[str, Any] = {}
     for name, value in settings.items():
+        if not has(Config, name):
+            raise unknown(f"setting of {owner}", name, _fields(Config))
         group, _, option = name.partition(".")
-        if option and f"{group}_options" in fields:
+        if option:
             values.setdefault(f"{group}_options", {})[option] = value
-        elif name in fields:
-            values[name] = value
         else:
-            raise unknown(f"setting of {owner}", name, fields)
+            values[name] = value
     hints = get_type_hints(Config, include_extras=True)
     return Config(**{name: _checked(hints[name], value, f"{owner}: {name}") for name, value in values.items()})
 
@@ -68,6 +67,16 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         return TypeAdapter(hint).validate_python(value, strict=True)
     except ValidationError as error:
         raise UsageError(f"{where}={value!r}: {error.errors()[0]['msg']}.") from None
+
+
+def has(Config: type, name: str) -> bool:
+    """Whether a config knows a setting, dotted or not."""
+    group, _, option = name.partition(".")
+    return (f"{group}_options" if option else name) in _fields(Config)
+
+
+def _fields(Config: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(Config)]
 
 
 def flat(config: Any) -> dict[str, Any]:

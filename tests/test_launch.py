@@ -484,3 +484,50 @@ def test_a_locked_folder_is_waited_for(tmp_path, whole):
     os.close(handle)
     assert done.wait(10)
     thread.join()
+
+
+MEANS = '''
+from dataclasses import dataclass
+import torch
+from carryover.strategies import Strategy, strategy
+
+@dataclass(frozen=True)
+class MeansConfig:
+    shrink: float = 0.0
+
+@strategy("means")
+class Means(Strategy):
+    """Nearest class mean, without a gradient."""
+    Config = MeansConfig
+    stateful = ("total", "count")
+
+    def setup(self, info, context):
+        super().setup(info, context)
+        self.total, self.count = torch.zeros(info.classes, 64), torch.zeros(info.classes)
+
+    def learn(self, task):
+        stored, y = task.train.rows(torch.arange(len(task.train)))
+        self.total.index_add_(0, y, task.train.prepare(stored).flatten(1))
+        self.count.index_add_(0, y, torch.ones(len(y)))
+
+    def predict(self, inputs, query):
+        means = self.total / self.count.clamp_min(1)[:, None] * (1 - self.config.shrink)
+        return self.predicted(torch.cdist(inputs.flatten(1), means), query)
+
+    def predicted(self, distance, query):
+        if not query.classes:
+            return torch.full((len(distance),), -1)
+        columns = query.column_index(distance.device)
+        return columns[distance[:, columns].argmin(1)]
+'''
+
+
+def test_a_learner_without_gradients_runs_on_a_frozen_benchmark(tmp_path):
+    """The shared protocol's passes and networks say nothing to it; a setting that nobody has is still refused."""
+    path = tmp_path / "means.py"
+    path.write_text(MEANS)
+    record = run(f"{path}:Means", "split-digits", seeds=1)
+    assert record.benchmark.version == 1 and record.strategy.config == {"shrink": 0.0}
+    assert record.metrics("acc")["acc"]["mean"] > 0.8
+    with pytest.raises(UsageError, match="unknown setting of means 'epochs'"):
+        run(f"{path}:Means", "split-digits", seeds=1, epochs=3)
