@@ -68,7 +68,7 @@ class RunSpec:
 
     def make(self) -> Strategy:
         """A fresh strategy, configured and not yet set up."""
-        from ..strategies.config import has
+        from ..strategies.config import TrainConfig, has
         from ..strategies.core import load_strategy
 
         cls = load_strategy(self.strategy)
@@ -76,9 +76,8 @@ class RunSpec:
         # options of a model, say, go with the model that they were meant for
         replaced = {name for name, value in given.items() if frozen.get(name, value) != value}
         frozen = {name: value for name, value in frozen.items() if name.partition(".")[0] not in replaced}
-        # what all strategies share says nothing to one that has no such setting: passes, to a closed-form learner
-        shared = self.benchmark().protocol
-        frozen = {name: value for name, value in frozen.items() if name not in shared or has(cls.Config, name)}
+        # how gradients are followed says nothing to a learner that follows none
+        frozen = {name: v for name, v in frozen.items() if has(cls.Config, name) or not has(TrainConfig, name)}
         return cls(**frozen | given)
 
     def try_setup(self) -> None:
