@@ -12,6 +12,7 @@ from ..base.errors import MismatchError, UsageError
 from ..evaluation.record import RunRecord
 from ..streams import registry as streams
 from .launch import RunSpec
+from .protocol import names
 from .workers import Tell
 
 
@@ -43,26 +44,32 @@ def rerun(
     device: str = "auto",
     tell: Tell | None = None,
 ) -> Comparison:
-    """Run a seed of the record again, up to `tasks` tasks, with the thread count it was run with."""
+    """Run a seed of the record again, up to `tasks` tasks, with the thread count it was run with.
+
+    Args:
+        device: "auto" is the kind of device that the record was made on; another kind rounds otherwise.
+    """
     from ..evaluation.run import run_seed
     from ..evaluation.threads import threads
 
-    if record.benchmark.version == 0 and record.benchmark.name not in streams.entries:
+    if record.benchmark.version == 0 and record.benchmark.name not in {*streams.entries, *names()}:
         raise UsageError(
             f"{record.benchmark.name} came from a file of its author's; a re-run needs an installed stream."
         )
-    if record.strategy.source == "user":
+    if record.strategy.source.startswith("user"):
         raise UsageError(
             f"{record.strategy.name} came from a file of its author's; a re-run needs an installed strategy."
         )
+    if device == "auto":
+        device = record.provenance.device.partition(":")[0] or "auto"
     spec = RunSpec(record.strategy.name, record.benchmark.name, dict(record.benchmark.settings), data, device=device)
     header = spec.header()
     for part in ("benchmark", "stream", "strategy"):
         here, there = getattr(header, part), getattr(record, part)
         if here != there:
-            names = [f for f in type(here).model_fields if getattr(here, f) != getattr(there, f)]
+            fields = [f for f in type(here).model_fields if getattr(here, f) != getattr(there, f)]
             raise MismatchError(
-                f"the {part} here is not the record's: {', '.join(names)} differ. Check it out at the record's version."
+                f"the {part} here is not the record's: {', '.join(fields)} differ. Check it out at the record's version."
             )
     old = next((run for run in record.runs if run.seed == seed), None)
     if old is None:
@@ -82,5 +89,6 @@ def rerun(
         for before, after in zip(old.correct[: tasks + 1], new.correct, strict=False)
         for a, b in zip(before, after, strict=True)
     ]
-    gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None and a != b]
+    # a cell that one side has and the other has not is a difference, too
+    gaps = [abs((a or 0) - (b or 0)) for a, b in pairs if a != b]
     return Comparison(seed, tasks, len(pairs), len(gaps), max(gaps, default=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from typing import Any
 
@@ -24,7 +23,7 @@ def ledger(strategy: Strategy, context: Context) -> Cost:
     kept = [
         tensor_bytes(value)
         for name, value in strategy.state_dict().items()
-        if name not in _NOT_STATE and not isinstance(getattr(strategy, name), Memory)
+        if name not in _NOT_STATE and not isinstance(getattr(strategy, name, None), Memory)
     ]
     networks = strategy.networks()
     return Cost(
@@ -53,6 +52,10 @@ def tensor_bytes(value: Any) -> int:
 
 def peak_host_bytes() -> int:
     """The most memory this process has held resident so far."""
+    if sys.platform == "win32":
+        return 0  # not measured there
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 

@@ -80,7 +80,7 @@ class RunFolder:
                 "there and run the rest, or choose another --out."
             )
         missing = [seed for seed in seeds if seed not in self.done()]
-        if missing and record is None:
+        if record is None:
             write_atomic(self.path / "seeds" / "header.json", header.to_bytes())
         return missing
 

@@ -84,7 +84,8 @@ class Evaluator:
 
     def _score(self, strategy: Strategy, context: Context, test: Any, query: Query, seen: int) -> Tensor:
         def predict(inputs: Tensor) -> Tensor:
-            with context.meter.work("eval", seen, len(inputs)):
+            asked = -1 if query.index is None else query.index
+            with context.meter.work("eval", seen, asked, len(query.classes), *inputs.shape):
                 return strategy.predict(inputs, query)
 
         with torch.no_grad():
@@ -123,6 +124,7 @@ def run_seed(
         torch.cuda.reset_peak_memory_stats(device)
     context = Context(seed, device)
     evaluator = Evaluator(stream, device)
+    context.begin(-1)  # what a network's constructor draws from torch's own generator depends on the seed alone
     strategy.setup(stream.info, context)
     state = _Position(strategy, context, evaluator, stream)
     if checkpoint is not None and checkpoint.exists():
@@ -183,6 +185,7 @@ class _Position:
             "inside": self.inside,
             "task_id_reads": self.evaluator.task_id_reads,
             "resumed": self.resumed,
+            "threads": torch.get_num_threads(),
             "spent": self.spent,
         }
 
@@ -204,6 +207,7 @@ class _Position:
             self.drawn, self.inside = list(state["drawn"]), state["inside"]
             self.evaluator.task_id_reads = state["task_id_reads"]
             self.resumed, self.spent = state["resumed"] + 1, dict(state["spent"])
+            torch.set_num_threads(state["threads"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise InvalidError(
                 f"the checkpoint {path} does not fit this run ({type(error).__name__}): it was made with another "
@@ -297,5 +301,5 @@ def _end_to_end(tests: list[Any]) -> LabelledTest | None:
 
 
 def _finite(strategy: Strategy) -> bool:
-    """Whether every parameter is still a number; one synchronisation per task."""
+    """Whether every parameter is still a number; synchronises, once per task."""
     return all(bool(torch.isfinite(p).all()) for net in strategy.networks() for p in net.parameters())

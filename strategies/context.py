@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -111,7 +112,7 @@ class Context:
         """Put a number about this task into the record: a share of projected steps, a task-selection accuracy."""
         values = self.diagnostics.setdefault(name, [])
         values.extend([None] * (self.task + 1 - len(values)))
-        values[self.task] = float(value)
+        values[self.task] = float(value) if math.isfinite(value) else None
 
     def state_dict(self) -> dict[str, Any]:
         """Position of every generator, torch's own included."""

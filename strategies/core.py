@@ -81,8 +81,10 @@ class Strategy:
         """Restore what `state_dict` gave, onto the context's device."""
         for name in self.stateful:
             held = getattr(self, name)
-            if hasattr(held, "load_state_dict"):
+            if isinstance(held, (nn.Module, torch.optim.Optimizer)):  # these know where their tensors belong
                 held.load_state_dict(state[name])
+            elif hasattr(held, "load_state_dict"):
+                held.load_state_dict(_onto(state[name], self.context.device))
             else:
                 setattr(self, name, _onto(state[name], self.context.device))
 
@@ -94,7 +96,8 @@ class Strategy:
 class GradientStrategy(Strategy):
     """The training loop, and five places to change it: begin_task, loss, adjust_gradients, after_step, end_task.
 
-    As it stands it is plain fine-tuning.
+    As it stands it is plain fine-tuning. What the loop draws from (`training_data`), its optimizer (`new_optimizer`),
+    and what a step's cost depends on (`cost_key`) can be changed, too.
     """
 
     Config = TrainConfig
@@ -110,7 +113,7 @@ class GradientStrategy(Strategy):
             )
         self.model = self.new_model().eval()
         self.objective = Classification(info, self.config.compete, context.device)
-        self.optimizer = make_optimizer(self.config, self.model)
+        self.optimizer = self.new_optimizer()
         self.tasks_begun = 0
         self.step = 0
 
@@ -127,8 +130,9 @@ class GradientStrategy(Strategy):
         if self.step == 0:
             self.tasks_begun += 1
             self.objective.reveal(task)
-            self.optimizer = make_optimizer(self.config, self.model)
             self.begin_task(task)
+            if self.info.setting.boundaries or self.tasks_begun == 1:
+                self.optimizer = self.new_optimizer()
         self.model.train()
         number, meter = self.context.task, self.context.meter
         for batch in batches(data, self.config.batch_size, self.config.epochs, self.context.key("batches"), self.step):
@@ -152,14 +156,30 @@ class GradientStrategy(Strategy):
         """The one network."""
         return [self.model]
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `stateful` names, and which parameters are being trained."""
+        trained = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        return {"trained": trained, **super().state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore; the optimizer is made anew for the parameters that were being trained."""
+        for name, p in self.model.named_parameters():
+            p.requires_grad_(name in state["trained"])
+        self.optimizer = self.new_optimizer()
+        super().load_state_dict(state)
+
     # -- the places to change ---------------------------------------------------------------------------------------
+
+    def new_optimizer(self) -> Any:
+        """The optimizer of a task, over the parameters that require a gradient."""
+        return make_optimizer(self.config, self.model)
 
     def training_data(self, task: Task) -> Data:
         """What the loop draws its batches from: the task's training data."""
         return task.train
 
     def begin_task(self, task: Task) -> None:
-        """Before the first step of a task; the optimizer is new, the task's classes are revealed."""
+        """Before the first step of a task: its classes are revealed, its optimizer is made after this."""
 
     def loss(self, batch: Batch) -> Tensor:
         """The scalar to descend."""

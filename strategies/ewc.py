@@ -101,4 +101,6 @@ class EWC(GradientStrategy):
     @torch.no_grad()
     def _sampled(self, x: Tensor, y: Tensor) -> Tensor:
         chances = torch.softmax(self.objective.restrict(self.model(x), y), dim=1).cpu()
+        if not torch.isfinite(chances).all():
+            return y  # the network has diverged, which the harness will find
         return torch.multinomial(chances, 1, generator=self.context.generator("labels"))[:, 0].to(y.device)

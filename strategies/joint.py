@@ -17,7 +17,7 @@ from .core import GradientStrategy, strategy
 from .parts.memory import Archive
 
 
-@strategy("joint")
+@strategy("joint", needs=("boundaries",))
 class Joint(GradientStrategy):
     """Train a fresh network on the data of all tasks so far: the upper bound."""
 

@@ -111,7 +111,12 @@ class Data:
         Args:
             generator: given in training, and then the augmentation is applied; None at test.
         """
-        x = stored.float().div_(255) if stored.dtype == torch.uint8 else stored.float()
+        if stored.dtype == torch.uint8:
+            x = stored.to(torch.float32).div_(255)
+        elif stored.is_floating_point():
+            x = stored.to(torch.float32, copy=True)  # never the stored samples themselves
+        else:
+            x = stored.clone()  # tokens stay what they are
         if self.transform is not None:
             x = self.transform(x)
         if self.augment is not None and generator is not None:
