@@ -13,6 +13,7 @@ through an entry point; a file of the user's own is named by its path, `path/to/
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import re
@@ -128,7 +129,8 @@ class Registry:
 def _import_file(path: Path) -> Any:
     """Import a file of the user's by its path; its own mistakes are reported in one line with the place."""
     path = path.resolve()
-    name = f"carryover_user_{path.stem}_{abs(hash(str(path))):x}"
+    # named by its contents: after an edit, in a notebook say, the new code runs and not the old
+    name = f"carryover_user_{path.stem}_{digest(path)[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -148,6 +150,17 @@ def _import_file(path: Path) -> Any:
             trace = trace.tb_next
         raise UsageError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
     return module
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file of the user's."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def address_digest(address: str) -> str:
+    """Of the file in `path/to/file.py:Name`; "" for a name."""
+    path = Path(address.rpartition(":")[0]).expanduser()
+    return digest(path) if ".py" in address and path.is_file() else ""
 
 
 def _announced(node: ast.ClassDef | ast.FunctionDef, kind: str) -> list[tuple[str, dict[str, Any]]]:

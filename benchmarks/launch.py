@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import CarryoverError, UsageError
 from ..base.files import canonical
+from ..base.registry import address_digest
 from ..evaluation.folder import RunFolder, identity_of
 from ..evaluation.provenance import collect
 from ..evaluation.record import BenchmarkRef, RunRecord, StrategyRef, StreamRef
@@ -32,7 +33,7 @@ class RunSpec:
     """A strategy on a benchmark, and what the user wants otherwise.
 
     Attributes:
-        strategy, target: names, or paths to the user's own.
+        strategy, target: names, or paths to the user's own; in this process also a class and a `Stream`.
         settings: overrides, `stream.` ones for the stream, the others for the strategy.
         data: folder of downloaded data sets. download: fetch what is missing.
         device: "auto", "cpu", "cuda", "cuda:1".
@@ -41,8 +42,8 @@ class RunSpec:
         every: seconds between checkpoints.
     """
 
-    strategy: str
-    target: str
+    strategy: str | type[Strategy]
+    target: str | Stream
     settings: dict[str, Any] = field(default_factory=dict)
     data: str | None = None
     download: bool = False
@@ -58,20 +59,25 @@ class RunSpec:
 
     def benchmark(self) -> Benchmark:
         """The benchmark it names."""
-        return load_benchmark(self.target)
+        if isinstance(self.target, str):
+            return load_benchmark(self.target)
+        return Benchmark(name=self.target.name, stream=self.target.name, version=0)
 
     def stream(self) -> Stream:
         """The stream, built once per process."""
         benchmark = self.benchmark()
         options = benchmark.options | _part(self.settings, "stream.", inside=True)
-        return _stream(benchmark.stream, self.data, self.download, canonical(options).decode())
+        if not isinstance(self.target, str):
+            return _under(self.target, options)
+        found = benchmark.stream
+        return _stream(found, address_digest(found), self.data, self.download, canonical(options).decode())
 
     def make(self) -> Strategy:
         """A fresh strategy, configured and not yet set up."""
         from ..strategies.config import TrainConfig, has
         from ..strategies.core import load_strategy
 
-        cls = load_strategy(self.strategy)
+        cls = load_strategy(self.strategy) if isinstance(self.strategy, str) else self.strategy
         frozen, given = self.benchmark().settings(cls.name), _part(self.settings, "stream.", inside=False)
         # options of a model, say, go with the model that they were meant for
         replaced = {name for name, value in given.items() if frozen.get(name, value) != value}
@@ -92,7 +98,7 @@ class RunSpec:
         from ..strategies.config import flat
 
         benchmark, stream, strategy = self.benchmark(), self.stream(), self.make()
-        own = self.strategy in registry.entries
+        announced = isinstance(self.strategy, str) and self.strategy in registry.entries
         deviations = benchmark.deviations(self.settings)
         other_stream = any(name.startswith("stream.") for name in deviations)
         return RunRecord(
@@ -110,19 +116,28 @@ class RunSpec:
                 task_id_at_test=stream.setting.task_id_at_test,
                 label_space=stream.setting.label_space,
                 fingerprint=stream.fingerprint,
-                tasks=[task.name for task in stream],
+                tasks=[task.name[:200] for task in stream],
                 classes=[list(task.classes) for task in stream],
                 test_sizes=stream.test_sizes,
                 train_sizes=[len(task.train) for task in stream],
             ),
             strategy=StrategyRef(
                 name=strategy.name,
-                source=registry.entry(self.strategy).source if own else "user",
+                source=registry.entry(self.strategy).source if announced else self._origin(),
                 config=flat(strategy.config),
             ),
             runs=[],
-            provenance=collect(self.resolved_device(), self.strategy, self.target, self.settings),
+            provenance=collect(
+                self.resolved_device(),
+                self.strategy if isinstance(self.strategy, str) else strategy.name,
+                self.target if isinstance(self.target, str) else stream.name,
+                self.settings,
+            ),
         )
+
+    def _origin(self) -> str:
+        """Of a strategy of the user's: the digest of its file, so that an edited one is another strategy."""
+        return f"user sha256:{address_digest(self.strategy)}" if isinstance(self.strategy, str) else "user"
 
     def resolved_device(self) -> str:
         """The device that "auto" stands for here; an impossible one answers in one line."""
@@ -219,8 +234,8 @@ class Watch:
 
 
 def run(
-    strategy: str,
-    target: str,
+    strategy: str | type[Strategy],
+    target: str | Stream,
     seeds: int | Iterable[int] | None = None,
     *,
     out: str | Path | None = None,
@@ -239,7 +254,8 @@ def run(
         record = carryover.run("gem", "rotated-digits", seeds=5, lr=0.05)
 
     Args:
-        strategy, target: names as `carryover list` prints them, or `path/to/file.py:Name`.
+        strategy: a name as `carryover list` prints it, `path/to/file.py:Name`, or a class.
+        target: likewise a benchmark or stream, or a `Stream`.
         seeds: a number (0 to n-1) or the seeds themselves; None takes the benchmark's.
         out: folder for record, evidence and checkpoints; None keeps nothing on disk.
         resume: go on in a folder that holds part of this run.
@@ -249,6 +265,8 @@ def run(
         settings: as `--set` takes them; dotted names through a dict, **{"stream.n_tasks": 5}.
     """
     spec = RunSpec(strategy, target, settings, str(data) if data else None, download, device, threads, every)
+    if workers > 1 and not (isinstance(strategy, str) and isinstance(target, str)):
+        raise UsageError("a class or a Stream cannot go to worker processes: name it by its file, or take workers=1.")
     seeds = spec.benchmark().seeds if seeds is None else seeds
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     with tempfile.TemporaryDirectory() as temporary:
@@ -298,8 +316,16 @@ def _part(settings: dict[str, Any], prefix: str, inside: bool) -> dict[str, Any]
 # -- what runs once per process ---------------------------------------------------------------------------------------
 
 
+def _under(stream: Stream, options: dict[str, Any]) -> Stream:
+    """A stream of the user's, under another setting perhaps."""
+    setting = options.pop("setting", None)
+    if options:
+        raise UsageError(f"{stream.name} is a Stream, not a function: it takes no option {sorted(options)[0]!r}.")
+    return stream if setting is None else stream.with_setting(setting)
+
+
 @lru_cache(maxsize=4)
-def _stream(name: str, data: str | None, download: bool, options: str) -> Stream:
+def _stream(name: str, content: str, data: str | None, download: bool, options: str) -> Stream:
     import json
 
     from ..streams.named import load_stream

@@ -69,7 +69,8 @@ def rerun(
         if here != there:
             fields = [f for f in type(here).model_fields if getattr(here, f) != getattr(there, f)]
             raise MismatchError(
-                f"the {part} here is not the record's: {', '.join(fields)} differ. Check it out at the record's version."
+                f"the {part} here is not the record's: {', '.join(fields)} differ. "
+                "Check Carryover out at the record's version."
             )
     old = next((run for run in record.runs if run.seed == seed), None)
     if old is None:

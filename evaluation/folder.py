@@ -148,7 +148,7 @@ class RunFolder:
 
 def identity_of(record: RunRecord) -> str:
     """SHA-256 of what makes two runs the same run: benchmark, stream, strategy."""
-    return sha256(canonical([part.model_dump(mode="json") for part in _identity(record)]))
+    return sha256(canonical([part.plain() for part in _identity(record)]))
 
 
 def _identity(record: RunRecord) -> tuple:
@@ -170,5 +170,7 @@ def _difference(old: RunRecord, new: RunRecord) -> str:
                 was = ", ".join(f"{k}={old_settings[k]}" if k in old_settings else f"no {k}" for k in changed)
                 return f"other settings: {was}"
         fields = [f for f in type(before).model_fields if getattr(before, f) != getattr(after, f)]
+        if fields == ["source"]:
+            return "another version of its code"
         return f"another {name} ({', '.join(fields)})"
     return "other contents"

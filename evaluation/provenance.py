@@ -21,7 +21,7 @@ def collect(device: str, strategy: str, target: str, settings: dict[str, Any]) -
 
     commit, dirty = _commit()
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    overrides = [part for key, value in settings.items() for part in ("--set", _override(key, value))]
+    overrides = [part for key, value in settings.items() for part in ("--set", override(key, value))]
     return Provenance(
         carryover=_version(),
         commit=commit,
@@ -58,7 +58,7 @@ def _commit() -> tuple[str | None, bool | None]:
         return None, None
 
 
-def _override(key: str, value: Any) -> str:
+def override(key: str, value: Any) -> str:
     """A setting as the command line takes it, cut to what a record holds."""
     return f"{key}={value if isinstance(value, str) else json.dumps(value)}"[:200]
 

@@ -37,6 +37,10 @@ class Model(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def plain(self) -> dict[str, Any]:
+        """For JSON and digests, without what is at its default: a field added later leaves old bytes as they are."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
 
 class BenchmarkRef(Model):
     """Which protocol was run. `version` 0 marks a run outside any frozen benchmark."""
@@ -129,7 +133,7 @@ class SeedRun(Model):
 
     def result_digest(self) -> str:
         """SHA-256 over everything that the same seed must reproduce."""
-        return sha256(canonical(self.model_dump(mode="json", exclude={"measured"})))
+        return sha256(canonical({name: value for name, value in self.plain().items() if name != "measured"}))
 
 
 class Provenance(Model):
@@ -190,7 +194,11 @@ class RunRecord(Model):
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; `parse` of it gives the record back."""
-        return canonical(self.model_dump(mode="json"))
+        return canonical(self.plain())
+
+    def plain(self) -> dict[str, Any]:
+        """The schema's version is always told."""
+        return {"schema_version": self.schema_version, **super().plain()}
 
     def save(self, folder: str | Path) -> Path:
         """Write `record.json` atomically into a folder; the evidence files stand beside it."""
@@ -200,7 +208,7 @@ class RunRecord(Model):
 
     def result_digest(self) -> str:
         """SHA-256 over benchmark, stream, strategy and every seed's result; the same for the same seeds."""
-        return sha256(canonical([self.benchmark.model_dump(), self.stream.model_dump(), self.strategy.model_dump()]
+        return sha256(canonical([self.benchmark.plain(), self.stream.plain(), self.strategy.plain()]
                                 + [run.result_digest() for run in self.runs]))  # fmt: skip
 
     def merged(self, runs: Iterable[SeedRun]) -> RunRecord:

@@ -84,7 +84,7 @@ class Evaluator:
 
     def _score(self, strategy: Strategy, context: Context, test: Any, query: Query, seen: int) -> Tensor:
         def predict(inputs: Tensor) -> Tensor:
-            asked = -1 if query.index is None else query.index
+            asked = -1 if query._index is None else query._index
             with context.meter.work("eval", seen, asked, len(query.classes), *inputs.shape):
                 return strategy.predict(inputs, query)
 

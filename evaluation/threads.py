@@ -15,6 +15,7 @@ import torch
 
 from ..strategies.context import Context
 from ..strategies.core import Strategy
+from ..strategies.trial import copied
 from ..streams.core import Stream
 
 
@@ -82,10 +83,10 @@ def probe(make: Callable[[], Strategy], stream: Stream, device: torch.device, st
         context.begin(index)
         throwaway.learn(shortened(task, 512))
     last = shortened(tasks[-1], steps * size)
-    begun = throwaway.state_dict()
+    begun = copied(throwaway.state_dict(), "the probe")
 
     def step() -> None:
-        throwaway.load_state_dict(begun)  # or every call would be one task later
+        throwaway.load_state_dict(copied(begun, "the probe"))  # or every call would be one task later
         context.begin(len(tasks) - 1)
         throwaway.learn(last)
 

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from ..base.errors import InvalidError
+from ..evaluation.provenance import override
 from ..evaluation.record import RunRecord, SeedRun
 from .chart import Point, Scatter, scatter
 from .rules import Finding, Manifest, counted_seeds, division
@@ -179,12 +180,9 @@ class Row:
     def command(self) -> str:
         """What a reader types to get the same counts; quoted, for names come from strangers."""
         record = self.record
-        what = record.benchmark.name if record.benchmark.version else record.stream.name
         seeds = ",".join(str(seed) for seed in record.seeds)
-        chosen = [
-            part for key, value in record.benchmark.settings.items() for part in ("--set", f"{key}={value}")
-        ]
-        return shlex.join(["carryover", "run", record.strategy.name, what, "--seeds", seeds, *chosen])
+        chosen = [part for item in record.benchmark.settings.items() for part in ("--set", override(*item))]
+        return shlex.join(["carryover", "run", record.strategy.name, record.benchmark.name, "--seeds", seeds, *chosen])
 
     def _mean(self, cost: str) -> float:
         runs = self.counted or self.record.runs

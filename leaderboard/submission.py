@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -68,7 +68,12 @@ class Submission(Model):
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; `parse` of it gives the submission back."""
-        return canonical(self.model_dump(mode="json"))
+        return canonical(self.plain())
+
+    def plain(self) -> dict[str, Any]:
+        """Both schemas' versions and the licence are always told."""
+        told = {"schema_version": self.schema_version, "license": self.license, "record": self.record.plain()}
+        return super().plain() | told
 
     @property
     def id(self) -> str:

@@ -44,11 +44,6 @@ class AGEM(GradientStrategy):
             raise UsageError("agem needs plain SGD: with momentum or Adam the step breaks its constraint.")
         self.memory = RingMemory(self.config.memory)
 
-    def learn(self, task: Task) -> None:
-        """Remember how this task's samples become inputs, then train."""
-        self.prepare = task.train.prepare
-        super().learn(task)
-
     def begin_task(self, task: Task) -> None:
         """Open the task's memory."""
         self.memory.begin_task()
@@ -60,7 +55,7 @@ class AGEM(GradientStrategy):
         g = flat_gradient(self.model)
         stored, y = self.memory.draw(self.config.reference, self.tasks_begun - 1, self.context.generator("reference"))
         self.optimizer.zero_grad()
-        self.objective.loss(self.model(self.prepare(stored)), y).backward()
+        self.objective.loss(self.model(batch.prepare(stored)), y).backward()
         set_gradient(self.model, project_one(flat_gradient(self.model), g))
 
     def after_step(self, batch: Batch) -> None:

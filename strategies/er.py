@@ -2,7 +2,8 @@
 
 Chaudhry et al., "On Tiny Episodic Memories in Continual Learning" (2019): reservoir memory, one step on the
 concatenation of the current batch and a memory batch of the same size.
-Deviations: the memory is read with replacement; a sample is offered to the reservoir once, in the first pass.
+Deviations: the memory is read with replacement and without augmentation; a sample is offered to the reservoir once, in
+the first pass.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..streams.batches import Batch, steps_per_epoch
-from ..streams.core import StreamInfo, Task
+from ..streams.batches import Batch
+from ..streams.core import StreamInfo
 from .config import Amount, Count
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
@@ -40,23 +41,17 @@ class ER(GradientStrategy):
         super().setup(info, context)
         self.memory = ReservoirMemory(self.config.memory)
 
-    def learn(self, task: Task) -> None:
-        """Remember how this task's samples become inputs, then train."""
-        self.prepare = task.train.prepare
-        self.first_pass = steps_per_epoch(task.train, self.config.batch_size)
-        super().learn(task)
-
     def loss(self, batch: Batch) -> Tensor:
         """One cross-entropy over current and replayed samples."""
         if not len(self.memory):
             return super().loss(batch)
         stored, y = self.memory.draw(self.replayed(batch), self.context.generator("replay"))
-        x = self.prepare(stored)
+        x = batch.prepare(stored)
         return self.objective.loss(self.model(torch.cat([batch.x, x])), torch.cat([batch.y, y]))
 
     def after_step(self, batch: Batch) -> None:
         """Offer the batch to the memory."""
-        if self.step < self.first_pass:
+        if batch.epoch == 0:
             self.memory.add(batch.stored, batch.y, self.context.generator("reservoir"))
 
     def replayed(self, batch: Batch) -> int:

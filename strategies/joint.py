@@ -32,7 +32,6 @@ class Joint(GradientStrategy):
         """All data so far; when a task begins, its own is added."""
         if self.step == 0:
             self.memory.add(*task.train.rows(torch.arange(len(task.train), device=task.train.targets.device)))
-            task.train.drawn["samples"] += len(task.train)
         return dataclasses.replace(
             task.train, samples=self.memory.samples, targets=self.memory.targets, drawn={"samples": 0}
         )

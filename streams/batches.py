@@ -7,7 +7,7 @@ gather and the conversion of one batch cost as much as a layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -23,12 +23,15 @@ class Batch(NamedTuple):
     """What one step of training reads.
 
     x: [B, ...] float, transformed and augmented. y: [B] targets. stored: [B, ...] as the stream stores the samples,
-    which is what a replay memory keeps.
+    which is what a replay memory keeps. prepare: makes inputs of stored samples, without augmentation. epoch: the
+    pass over the data that the batch belongs to, from 0.
     """
 
     x: Tensor
     y: Tensor
     stored: Tensor
+    prepare: Callable[[Tensor], Tensor]
+    epoch: int = 0
 
 
 def steps_per_epoch(data: Data, batch_size: int) -> int:
@@ -50,7 +53,7 @@ def batches(data: Data, batch_size: int, epochs: int, key: tuple[int | str, ...]
         order = torch.randperm(len(data), generator=torch_generator(*key, epoch)).to(device)
         skip = start - epoch * per_epoch if epoch == start // per_epoch else 0
         for chunk in range(skip // per_chunk, math.ceil(per_epoch / per_chunk)):
-            stored, y = data.rows(order[chunk * per_chunk * batch_size :][: per_chunk * batch_size])
+            stored, y = data.gather(order[chunk * per_chunk * batch_size :][: per_chunk * batch_size])
             augment = torch_generator(*key, epoch, chunk, device=device) if data.augment else None
             x = data.prepare(stored, augment)
             for number, batch in enumerate(
@@ -58,4 +61,4 @@ def batches(data: Data, batch_size: int, epochs: int, key: tuple[int | str, ...]
             ):
                 if chunk * per_chunk + number >= skip:
                     data.drawn["samples"] += len(batch[1])
-                    yield Batch(*batch)
+                    yield Batch(*batch, data.prepare, epoch)

@@ -137,12 +137,12 @@ def _queries(stream: Stream) -> None:
             )
         for seen in {1, i + 1, len(stream)}:
             query, right = stream.query(i, seen), Stream.query(stream, i, seen)
-            if query.index is not None and not setting.task_id_at_test:
+            if query._index is not None and not setting.task_id_at_test:
                 raise _broken(
                     stream,
                     f"query({i}, {seen}) tells the task id, which the setting {setting.name} withholds",
                 )
-            if (query.index, query.classes, query.size) != (right.index, right.classes, right.size):
+            if (query._index, query.classes, query.size) != (right._index, right.classes, right.size):
                 raise _broken(stream, f"query({i}, {seen}) does not tell what the setting {setting.name} says")
 
 

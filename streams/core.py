@@ -88,7 +88,12 @@ class Data:
         return tuple(self.samples.shape[1:])
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Stored samples and targets at `index` [B], on the targets' device."""
+        """Stored samples and targets at `index` [B], on the targets' device, counted as drawn."""
+        self.drawn["samples"] += len(index)
+        return self.gather(index)
+
+    def gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for who counts the draws himself."""
         if isinstance(self.samples, np.ndarray):
             # a memory map: sorted reads are sequential reads
             order = torch.argsort(index)
@@ -182,16 +187,16 @@ class Query:
 
     classes: tuple[int, ...]
     size: int
-    index: int | None = field(default=None, repr=False)
+    _index: int | None = field(default=None, repr=False)
     reads: dict[str, int] = field(default_factory=lambda: {"task_id": 0}, repr=False, compare=False)
 
     @property
     def task(self) -> int:
         """The task's index, where the setting gives it. Reading it is counted in the record."""
-        if self.index is None:
+        if self._index is None:
             raise Withheld("the setting withholds the task id at test; this strategy needs it.")
         self.reads["task_id"] += 1
-        return self.index
+        return self._index
 
     @property
     def open(self) -> bool:
@@ -290,6 +295,9 @@ class Stream:
             raise UsageError(f"stream {self.name}: {len(self.tasks)} tasks but {len(self.tests)} test sets.")
         if not len(self.tasks):
             raise UsageError(f"stream {self.name} has no tasks.")
+        if isinstance(self.tasks, (list, tuple)) and len({id(task.train.transform) for task in self.tasks}) > 1:
+            # a replay memory mixes stored samples of several tasks, and turns them into inputs in one way
+            raise UsageError(f"stream {self.name}: its tasks prepare their samples by different transforms; use one.")
 
     def __len__(self) -> int:
         return len(self.tasks)

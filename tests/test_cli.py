@@ -160,7 +160,7 @@ def test_run_of_files_of_the_users_own(place):
     result = value(call("run", "mine.py:Mine", "mine.py:digits", "--set", "stream.tasks=2", "--seeds", "0", "--json"))
     assert (result["strategy"], result["benchmark"]) == ("mine", "digits")
     record = RunRecord.load(Path(result["record"]))
-    assert record.strategy.source == "user" and len(record.stream.tasks) == 2
+    assert record.strategy.source.startswith("user sha256:") and len(record.stream.tasks) == 2
     assert record.provenance.command[2:4] == ["mine.py:Mine", "mine.py:digits"]
 
 

@@ -16,6 +16,7 @@ from carryover.base.errors import CarryoverError, InvalidError, StorageError, Us
 from carryover.benchmarks import launch
 from carryover.benchmarks.launch import Request, RunSpec, Watch, run, run_all
 from carryover.benchmarks.protocol import FOLDER, Benchmark, load_benchmark, names, read_benchmark
+from carryover.benchmarks.rerun import rerun
 from carryover.benchmarks.sweep import combinations, parse_seeds, read_sweep
 from carryover.benchmarks.workers import InProcess, LocalWorkers, local
 from carryover.evaluation import run as loop
@@ -23,7 +24,7 @@ from carryover.evaluation.folder import RunFolder, identity_of
 from carryover.evaluation.record import RunRecord, SeedRun, check_evidence
 from carryover.strategies import load_strategy
 from carryover.strategies import registry as strategies
-from carryover.streams import SETTINGS
+from carryover.streams import SETTINGS, load_stream
 from carryover.streams import registry as streams
 from carryover.streams.named import stream_options
 from carryover.tests.terminal import TINY, start
@@ -177,14 +178,14 @@ def test_a_failing_job_does_not_lose_the_others(tmp_path, workers, mishap, kind,
     check_evidence(tmp_path / "out", record)
 
 
-def test_a_worker_that_dies_is_one_line_and_what_was_finished_is_kept(tmp_path):
-    (tmp_path / "mine.py").write_text(FAILING.format("os._exit(9)"))
+def test_a_worker_that_dies_is_one_line_and_what_was_finished_is_kept(tmp_path, monkeypatch):
+    # the file stays as it is: an edited one would be another strategy
+    (tmp_path / "mine.py").write_text(FAILING.format('os.environ.get("MISHAP") and os._exit(9)'))
+    monkeypatch.setenv("MISHAP", "1")
     words = {"out": tmp_path / "out", "resume": True, **SMALL}
     with pytest.raises(CarryoverError, match="a worker process died"):
         run(f"{tmp_path}/mine.py:X", "split-digits", 4, workers=2, **words)
-    (tmp_path / "mine.py").write_text(FAILING.format("pass"))
-    for name in [name for name in sys.modules if name.startswith("carryover_user_mine")]:
-        del sys.modules[name]
+    monkeypatch.delenv("MISHAP")
     assert run(f"{tmp_path}/mine.py:X", "split-digits", 4, **words).seeds == [0, 1, 2, 3]
 
 
@@ -531,3 +532,35 @@ def test_a_learner_without_gradients_runs_on_a_frozen_benchmark(tmp_path):
     assert record.metrics("acc")["acc"]["mean"] > 0.8
     with pytest.raises(UsageError, match="unknown setting of means 'epochs'"):
         run(f"{path}:Means", "split-digits", seeds=1, epochs=3)
+
+
+def test_classes_and_streams_of_ones_own_run_as_they_are(whole):
+    stream = load_stream("split-digits", n_tasks=2, train_per_task=30)
+    record = run(load_strategy("er"), stream, seeds=1, epochs=2)
+    named = run("er", "split-digits", seeds=1, epochs=2, **{"stream.n_tasks": 2, "stream.train_per_task": 30})
+    assert record.stream == named.stream and record.strategy.source == "user" and record.benchmark.version == 0
+    assert run(load_strategy("er"), stream, seeds=1, **{"stream.setting": "til"}).stream.setting == "til"
+    with pytest.raises(UsageError, match="takes no option 'n_tasks'"):
+        run("er", stream, seeds=1, **{"stream.n_tasks": 3})
+    with pytest.raises(UsageError, match="worker processes"):
+        run("er", stream, seeds=2, workers=2)
+
+
+def test_an_edited_strategy_is_another_strategy(tmp_path):
+    path = tmp_path / "means.py"
+    path.write_text(MEANS)
+    first = run(f"{path}:Means", "split-digits", seeds=1, out=tmp_path / "out")
+    path.write_text(MEANS.replace("argmin", "argmax"))
+    with pytest.raises(UsageError, match="another version of its code"):
+        run(f"{path}:Means", "split-digits", seeds=2, out=tmp_path / "out", resume=True)
+    second = run(f"{path}:Means", "split-digits", seeds=1)
+    assert second.runs[0].correct != first.runs[0].correct
+
+
+def test_what_is_not_there_is_a_difference_to_a_rerun(tmp_path):
+    record = run("finetune", "split-digits", seeds=1, lr=1e6)  # diverges
+    forged = json.loads(record.to_bytes())
+    sizes = forged["stream"]["test_sizes"]
+    forged["runs"][0] |= {"status": "complete", "correct": [[0] * len(sizes)] + [sizes] * len(sizes)}
+    found = rerun(RunRecord.parse(forged, "forged"), 0)
+    assert not found.exact and found.different >= len(sizes) ** 2

@@ -513,7 +513,7 @@ def test_gem_leaves_no_conflict_in_the_gradient_that_it_steps_along():
     gem = learn(started("gem", stream, margin=0.0), stream, 1)
     gem.references = gem._references(stream.tasks[1])
     data = Data(stream.tasks[0].train.samples, 1 - stream.tasks[0].train.targets)  # the opposite of what it learnt
-    batch = Batch(data.samples, data.targets, data.samples)
+    batch = Batch(data.samples, data.targets, data.samples, data.prepare)
     gem.loss(batch).backward()
     before = flat_gradient(gem.model)
     gem.adjust_gradients(batch)
@@ -534,11 +534,11 @@ def test_projections_refuse_optimizers_that_break_them(name, settings):
 def test_replay_joins_memory_and_batch_in_one_loss():
     er = learn(started("er", STREAM, epochs=3, replay_batch=7), STREAM, 1)
     assert er.memory.added == 25  # every sample is offered once, in the first of three passes
-    er.prepare, er.tasks_begun = STREAM.tasks[1].train.prepare, 2
+    er.tasks_begun = 2
     er.objective.reveal(STREAM.tasks[1])
     er.context.begin(1)
     data = STREAM.tasks[1].train
-    batch = Batch(data.samples[:5], data.targets[:5], data.samples[:5])
+    batch = Batch(data.samples[:5], data.targets[:5], data.samples[:5], data.prepare)
     x, y = er.memory.draw(7, torch_generator(0, 1, "replay"))
     logits = er.model(torch.cat([batch.x, x]))[:, :4]
     assert torch.allclose(er.loss(batch), F.cross_entropy(logits, torch.cat([batch.y, y])))
@@ -601,7 +601,7 @@ def test_the_first_step_without_forgetting_is_that_of_fine_tuning(setting):
     lwf.objective.reveal(stream.tasks[1])
     lwf.begin_task(stream.tasks[1])
     data = stream.tasks[1].train
-    batch = Batch(data.samples, data.targets, data.samples)
+    batch = Batch(data.samples, data.targets, data.samples, data.prepare)
     gradients = []
     for loss in (lwf.loss(batch), lwf.objective.loss(lwf.model(batch.x), batch.y)):
         lwf.model.zero_grad()
@@ -673,7 +673,9 @@ def test_starting_later_is_skipping(monkeypatch, elements, augment):
         rest = list(batches(data, 7, 2, (1, 2, "key"), start))
         assert len(rest) == len(whole) - start
         assert all(
-            torch.equal(a, b) for x, y in zip(rest, whole[start:], strict=True) for a, b in zip(x, y, strict=True)
+            torch.equal(a, b)
+            for x, y in zip(rest, whole[start:], strict=True)
+            for a, b in zip(x[:3], y[:3], strict=True)
         )
         assert data.drawn["samples"] == sum(len(b.y) for b in whole[start:])
 

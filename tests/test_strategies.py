@@ -27,7 +27,7 @@ from carryover.streams.core import CIL, DIL, ONLINE, SETTINGS, TASK_FREE, TIL, L
 NAMES = list(registry.entries)
 ALL = ["til", "cil", "dil", "online", "task-free"]
 TOLD = ["til", "cil", "dil", "online"]  # of boundaries
-CERTIFIED = {"finetune": ALL, "er": ALL, "independent": ["til"]}
+CERTIFIED = {"finetune": ALL, "er": ALL, "ewc": TOLD[:3], "independent": ["til"]}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,7 +38,7 @@ def test_strategy_keeps_the_rules(name):
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("finetune", {"optimizer": "adam", "momentum": 0.9}),
+        ("finetune", {"optimizer": "adam", "lr": 0.01}),
         ("finetune", {"momentum": 0.9, "weight_decay": 0.01, "compete": "task"}),
         ("er", {"memory": 7, "replay_batch": 3}),
         ("gem", {"memory": 4, "margin": 0.0, "parity": True}),

@@ -190,7 +190,7 @@ def changed(part: str, **fields) -> Stream:
 
 class Telling(Stream):
     def query(self, index, seen):
-        return dataclasses.replace(super().query(index, seen), index=index)
+        return dataclasses.replace(super().query(index, seen), _index=index)
 
 
 class Narrowing(Stream):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ...base.errors import UsageError
+
 if TYPE_CHECKING:
     from ..config import TrainConfig
 
@@ -61,6 +63,8 @@ class SGD:
 def make_optimizer(config: TrainConfig, model: nn.Module) -> Any:
     """A fresh optimizer over the trainable parameters of a network."""
     params = [p for p in model.parameters() if p.requires_grad]
+    if config.momentum and config.optimizer != "sgd":
+        raise UsageError(f"momentum={config.momentum} is of SGD; {config.optimizer} has its own. Leave it out.")
     if config.optimizer == "sgd":
         return SGD(params, config.lr, config.momentum, config.weight_decay)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
