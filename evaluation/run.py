@@ -70,6 +70,9 @@ class Evaluator:
     def row(self, strategy: Strategy, context: Context, seen: int) -> np.ndarray:
         """[sum of test sizes] bool: every test case after `seen` tasks, in task order."""
         queries = [self.stream.query(j, seen) for j in range(len(self.stream))]
+        training = [net for net in strategy.networks() if net.training]
+        for net in training:
+            net.eval()
         if self._sweep is not None:
             bits = self._score(strategy, context, self._sweep, queries[0], seen)
         else:
@@ -79,6 +82,8 @@ class Evaluator:
                     for test, query in zip(self.tests, queries, strict=True)
                 ]
             )
+        for net in training:  # a row may be taken in the middle of learning
+            net.train()
         self.task_id_reads += sum(query.reads["task_id"] for query in queries)
         return bits.cpu().numpy()
 

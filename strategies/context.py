@@ -45,7 +45,7 @@ class Meter:
         cost = self.known.get(name)
         if cost is None:
             return self._counted(purpose, name)
-        self.flops[purpose] += cost
+        self.flops[purpose] = self.flops.get(purpose, 0) + cost
         if self._nested:
             self._nested[-1] += cost  # the outer counter sees these operations, too
         return _FREE
@@ -58,7 +58,7 @@ class Meter:
         with FlopCount() as counter:
             yield
         self.known[name] = counter.total - self._nested.pop()
-        self.flops[purpose] += self.known[name]
+        self.flops[purpose] = self.flops.get(purpose, 0) + self.known[name]
         if self._nested:
             self._nested[-1] += counter.total
 

@@ -112,7 +112,7 @@ class GradientStrategy(Strategy):
                 f"epochs={self.config.epochs}, but {info.name} allows {passes} pass over the data. Set epochs={passes}."
             )
         self.model = self.new_model().eval()
-        self.objective = Classification(info, self.config.compete, context.device)
+        self.objective = self.new_objective()
         self.optimizer = self.new_optimizer()
         self.tasks_begun = 0
         self.step = 0
@@ -169,6 +169,12 @@ class GradientStrategy(Strategy):
         super().load_state_dict(state)
 
     # -- the places to change ---------------------------------------------------------------------------------------
+
+    def new_objective(self) -> Classification:
+        """The loss and the way to an answer, by what the stream asks for."""
+        if self.info.kind != "classification":
+            raise UsageError(f"{self.name} learns to classify; {self.info.name} asks for {self.info.kind}.")
+        return Classification(self.info, self.config.compete, self.context.device)
 
     def new_optimizer(self) -> Any:
         """The optimizer of a task, over the parameters that require a gradient."""
