@@ -61,6 +61,9 @@ class RunSpec:
         """The benchmark it names."""
         if isinstance(self.target, str):
             return load_benchmark(self.target)
+        if not hasattr(self.target, "tests"):
+            kind = type(self.target).__name__
+            raise UsageError(f"{kind} is not a stream. Make one of labelled data: split(data, n_tasks=5, name=...).")
         return Benchmark(name=self.target.name, stream=self.target.name, version=0)
 
     def stream(self) -> Stream:
@@ -77,7 +80,7 @@ class RunSpec:
         from ..strategies.config import TrainConfig, has
         from ..strategies.core import load_strategy
 
-        cls = load_strategy(self.strategy) if isinstance(self.strategy, str) else self.strategy
+        cls = load_strategy(self.strategy)
         frozen, given = self.benchmark().settings(cls.name), _part(self.settings, "stream.", inside=False)
         # options of a model, say, go with the model that they were meant for
         replaced = {name for name, value in given.items() if frozen.get(name, value) != value}

@@ -71,6 +71,11 @@ class RunFolder:
                 f"{self.path} holds {record.strategy.name} on {record.benchmark.name} with "
                 f"{_difference(record, header)}. Choose another --out."
             )
+        if record is not None and record.provenance.code not in (None, header.provenance.code):
+            raise UsageError(
+                f"{self.path} was begun with other code of Carryover's, and seeds of both do not belong in one record. "
+                "Check that version out, or choose another --out."
+            )
         for path in self._loose():  # what is damaged is said now, not after hours
             self._seed(path, identity_of(header))
         begun = self.done() | {s for s in seeds if self.checkpoint(s).exists()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ def collect(device: str, strategy: str, target: str, settings: dict[str, Any]) -
     overrides = [part for key, value in settings.items() for part in ("--set", override(key, value))]
     return Provenance(
         carryover=_version(),
+        code=code_digest(),
         commit=commit,
         dirty=dirty,
         command=["carryover", "run", _shown(strategy), _shown(target), *overrides],
@@ -33,6 +36,16 @@ def collect(device: str, strategy: str, target: str, settings: dict[str, Any]) -
         device=f"{device.partition(':')[0]}: {name}",
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 over every source file of the package, in order: two runs of one digest ran the same code."""
+    total = hashlib.sha256()
+    for folder in ("base", "streams", "strategies", "evaluation", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            total.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes())
+    return total.hexdigest()
 
 
 def _version() -> str:

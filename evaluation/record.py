@@ -140,6 +140,7 @@ class Provenance(Model):
     """Where the record comes from. Collected by allow-list: no host names, no paths, no environment."""
 
     carryover: Text = ""
+    code: Digest | None = None  # SHA-256 over the package's source files
     commit: Text | None = None
     dirty: bool | None = None
     command: list[Text] = []

@@ -203,7 +203,8 @@ def _seeds(record: RunRecord) -> str:
 def _headlines(record: RunRecord) -> list[str]:
     lines = []
     for name, summary in summarise(record, HEADLINES).items():
-        value = "not defined" if summary["mean"] is None else f"{100 * summary['mean']:7.2f} %"
+        unit = "% " if name in ("acc", "la") else "pp"
+        value = "not defined" if summary["mean"] is None else f"{100 * summary['mean']:7.2f} {unit}"
         if summary["ci95"]:
             low, high = summary["ci95"]
             value += f"   [{100 * low:.2f}, {100 * high:.2f}]"

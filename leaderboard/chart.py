@@ -63,7 +63,7 @@ def scatter(points: Sequence[Point]) -> Scatter | None:
     logs = [math.log10(p.flops) for p in points if p.flops > 0] or [0.0]
     # a fifth of a decade of air on each side, so that no mark sits on the frame
     low, high = min(logs) - 0.2, max(logs) + 0.35
-    bottom = 10 * math.floor(min(p.low for p in points) / 10)
+    bottom = min(90, 10 * math.floor(min(p.low for p in points) / 10))
     top = max(10 * math.ceil(max(p.high for p in points) / 10), bottom + 10)
     bottom, top = max(0, bottom), min(100, top)
 

@@ -284,7 +284,9 @@ def _page(key: tuple[str, int], entries: list[Entry], find: Find) -> BoardPage:
     ranked = rows["ranked"]
     intervals = rank_intervals([row.values("acc") for row in ranked])
     ranks = {row.id: interval for row, interval in zip(ranked, intervals, strict=True)}
-    ranked.sort(key=lambda row: (ranks[row.id][0], -(row.scores["acc"].value or 0.0), row.id))
+    # among equals, who came first stands first
+    first = {row.id: row.entry.status.accepted for row in ranked}
+    ranked.sort(key=lambda row: (ranks[row.id][0], -(row.scores["acc"].value or 0.0), first[row.id], row.id))
     return BoardPage(manifest, rows, ranks)
 
 

@@ -242,7 +242,7 @@ def _divisions(record: RunRecord, manifest: Manifest | None) -> Iterator[Finding
     if len(complete) < MIN_SEEDS:
         yield Finding("N201", "incomplete", f"{len(complete)} complete seeds; a rank needs {MIN_SEEDS}.")
     departures = _departures(record, manifest)
-    if departures:
+    if departures and record.benchmark.version:  # an open board has no protocol to depart from
         yield Finding("N202", "open-division", f"departs from the protocol in {_listed(departures)}.")
 
 

@@ -205,9 +205,9 @@ class GradientStrategy(Strategy):
         return ()
 
 
-def load_strategy(name: str) -> type[Strategy]:
-    """The class of a strategy by name or `path/to/file.py:Name`."""
-    found = registry.load(name)
+def load_strategy(name: str | type[Strategy]) -> type[Strategy]:
+    """The class of a strategy by name or `path/to/file.py:Name`; a class is checked and given back."""
+    found = registry.load(name) if isinstance(name, str) else name
     if not (isinstance(found, type) and issubclass(found, Strategy)):
         raise UsageError(f"{name} is not a strategy: it must be a class derived from carryover.strategies.Strategy.")
     if not is_dataclass(getattr(found, "Config", None)):

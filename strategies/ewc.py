@@ -7,6 +7,8 @@ gradient, sum_k F_k (theta - theta_k), is (sum_k F_k) theta - sum_k F_k theta_k.
 `decay` below 1 gives the online variant (Schwarz et al., "Progress & Compress", 2018): F <- decay F + F_new with one
 anchor, the latest weights.
 
+Deviation: the penalty's step is implicit (see `adjust_gradients`), and so stable at any strength.
+
 Expected: between fine-tuning and replay; with one shared head over all seen classes, close to fine-tuning.
 """
 
@@ -61,16 +63,24 @@ class EWC(GradientStrategy):
         self.anchor: list[Tensor] = []  # sum of F theta*
 
     def adjust_gradients(self, batch: Batch) -> None:
-        """Add the penalty's gradient, strength (F theta - F theta*), without building its graph."""
+        """Add the penalty's gradient, strength (F theta - F theta*), without building its graph.
+
+        Under SGD the penalty's part of the step is taken implicitly: theta <- (theta - lr g + c F theta*) / (1 + c F)
+        with c = lr strength, which is the explicit step with its gradient divided by 1 + c F. An explicit step blows up
+        where c F > 2, and strengths that hold anything have weights where it is.
+        """
         if not self.information:
             return
         params = self._params()
         pull = torch._foreach_mul(self.information, [p.detach() for p in params])
         torch._foreach_sub_(pull, self.anchor)
-        for p, force in zip(params, pull, strict=True):
+        implicit = self.config.lr * self.config.strength if self.config.optimizer == "sgd" else 0.0
+        for p, force, f in zip(params, pull, self.information, strict=True):
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
             p.grad.add_(force, alpha=self.config.strength)
+            if implicit:
+                p.grad.div_(1 + implicit * f)
 
     def end_task(self, task: Task) -> None:
         """Take the Fisher information at the task's solution and make it an anchor."""

@@ -1,8 +1,8 @@
-"""Fine-tuning: the lower bound that every other strategy should beat.
+"""Fine-tuning: what happens when nothing is done about forgetting.
 
 Called "single" in Lopez-Paz and Ranzato (2017), "naive" or "SGD" elsewhere.
-Expected on `gem-mnist-rotations`: ACC around 0.5 to 0.6, BWT around -0.3 (their Table 3 has 0.53 and -0.08 at a
-learning rate ten times smaller).
+Expected on `gem-mnist-rotations`, at their learning rate of 0.003: ACC 0.53, BWT -0.08 (their Table 3); on 8,000
+images 0.52 and -0.09.
 """
 
 from __future__ import annotations

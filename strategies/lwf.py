@@ -59,7 +59,7 @@ class LwF(GradientStrategy):
             self.model.train()
         heads = self.objective.old_heads()
         kept = sum(distillation(logits[:, head], taught[:, head], self.config.temperature) for head in heads)
-        return loss + self.config.strength * kept / len(heads)
+        return loss + self.config.strength * kept
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -82,6 +82,9 @@ class Data:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def __repr__(self) -> str:
+        return f"Data({len(self):,} of {'x'.join(map(str, self.shape))}, {self.samples.dtype})".replace("torch.", "")
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
@@ -301,6 +304,10 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+    def __repr__(self) -> str:
+        about = f"{len(self)} tasks, {self.classes} classes, {self.setting.name}"
+        return f"Stream({self.name} v{self.version}: {about}, {sum(self.test_sizes):,} test cases)"
 
     def __iter__(self) -> Iterator[Task]:
         return iter(self.tasks)

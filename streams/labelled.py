@@ -106,6 +106,8 @@ def from_arrays(
         test_y, _ = _numbered(test_y, labels, class_names)
         return Labelled(train_x, train_y, _samples(test_x, "test_x"), test_y, names)
     keep, held = holdout(train_x, train_y, test_fraction, "test split", seed)
+    if not len(held) or not len(keep):
+        raise UsageError("no class has two different samples, so that one could be held out. Give test_x and test_y.")
     return Labelled(_rows(train_x, keep), train_y[keep], _rows(train_x, held), train_y[held], names)
 
 

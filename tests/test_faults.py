@@ -839,7 +839,9 @@ def test_evidence(place, case):
     before = snapshot(place)
     answer = call("verify", "done", "--json")
     verdict = json.loads(answer.out)
-    assert not verdict["passed"] and [c["reason"][:4] for c in verdict["checks"] if not c["passed"]] == [finding]
+    failed = [c["reason"] for c in verdict["checks"] if not c["passed"]]
+    assert not verdict["passed"] and failed[0][:4] == finding
+    assert all(reason.startswith("not checked") for reason in failed[1:])  # what hangs on it
     one_line(type(answer)(answer.code, "", answer.err), MISMATCH, finding)
     assert snapshot(place) == before
 

@@ -348,11 +348,30 @@ def explicit_penalty(strategy, pairs):
 
 
 def pull(strategy):
-    """What EWC adds to a zero gradient."""
+    """What EWC adds to a zero gradient, before it is shortened for an implicit step."""
     for p in strategy._params():
         p.grad = None
     strategy.adjust_gradients(None)
-    return flat_gradient(strategy.model)
+    c = strategy.config.lr * strategy.config.strength
+    return torch.cat([(p.grad * (1 + c * f)).reshape(-1) for p, f in zip(strategy._params(), strategy.information, strict=True)])
+
+
+@pytest.mark.parametrize("strength", [3.0, 1e6])
+def test_the_penaltys_step_is_the_implicit_one(strength):
+    """The new weights minimise |theta' - (theta - lr g)|^2 / 2 lr + strength / 2 F (theta' - anchor)^2."""
+    strategy = learn(started("ewc", STREAM, strength=strength, lr=0.1), STREAM, 1)
+    anchor = [p.detach().clone() for p in strategy._params()]
+    with torch.no_grad():
+        for p in strategy._params():
+            p += 0.1 * torch.randn_like(p)
+            p.grad = torch.randn_like(p)
+    before = [(p.detach().clone(), p.grad.clone()) for p in strategy._params()]
+    strategy.adjust_gradients(None)
+    strategy.optimizer.step()
+    for p, (theta, g), a, f in zip(strategy._params(), before, anchor, strategy.information, strict=True):
+        slope = (p - (theta - 0.1 * g)) / 0.1 + strength * f * (p - a)
+        assert slope.abs().max() <= 1e-4 * (1 + strength * f.max())
+        assert torch.isfinite(p).all()
 
 
 def test_two_sums_are_the_penalties_of_all_tasks():

@@ -222,7 +222,7 @@ def test_description_of_a_record():
     assert lines[0] == "naive on toy v1 (cil, 2 tasks)"
     assert lines[1] == "seeds: 3 complete (0, 1, 3); 1 partial (2)"
     low, high = t_interval([65, 75, 85])
-    assert f"accuracy (ACC)                  75.00 %   [{low:.2f}, {high:.2f}]" in lines
+    assert f"accuracy (ACC)                  75.00 %    [{low:.2f}, {high:.2f}]" in lines
     assert "  1  90.0  10.0" in lines and "  2  60.0  90.0" in lines
     assert lines[-1] == (
         "cost per seed: 1.5 MFLOP in training, 1,200 samples, 2.5 s; 40 of 5,000 parameters trained, 2 kB kept besides"
