@@ -1,11 +1,11 @@
 """Carryover: a benchmark suite for continual learning.
 
-    import carryover as co
+import carryover as co
 
-    record = co.run("gem", "rotated-digits", seeds=5)
-    record.matrix          # accuracies [seeds, T+1, T]; row 0 is before any training
-    record.metrics()       # every metric by name, with its 95 % interval
-    record.plot("figures") # the transfer matrix, PNG and SVG
+record = co.run("gem", "rotated-digits", seeds=5)
+record.matrix          # accuracies [seeds, T+1, T]; row 0 is before any training
+record.metrics()       # every metric by name, with its 95 % interval
+record.plot("figures") # the transfer matrix, PNG and SVG
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def run(
     from ..benchmarks.protocol import load_benchmark
     from ..benchmarks.sweep import parse_seeds
     from ..benchmarks.workers import local
-    from .console import dump, watching
+    from .console import dump, say, watching
 
     benchmark = load_benchmark(target)
     chosen = parse_seeds(seeds) if seeds is not None else tuple(benchmark.seeds)
@@ -113,7 +113,7 @@ def run(
     with watching() as watch:
         record = run_all([Request(spec, chosen, str(folder), resume, count)], watch, local(count))[0]
     if as_json:
-        return dump(
+        dump(
             {
                 "benchmark": record.benchmark.name,
                 "strategy": record.strategy.name,
@@ -122,9 +122,14 @@ def run(
                 "metrics": record.metrics(),
             }
         )
-    print(record)
-    print(f"record: {folder / 'record.json'}")
-    return None
+    else:
+        print(record)
+        print(f"record: {folder / 'record.json'}")
+    for seed in record.runs:
+        if seed.status == "diverged":
+            say(f"seed {seed.seed} diverged in task {seed.measured_rows}; the means leave it out. Try a lower lr.")
+    if not record.complete:
+        raise typer.Exit(1)
 
 
 @app.command()

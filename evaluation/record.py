@@ -131,6 +131,11 @@ class SeedRun(Model):
     usage: Usage = Usage()
     measured: Measured = Measured()
 
+    @property
+    def measured_rows(self) -> int:
+        """Rows of the matrix that were taken; as many as tasks were learnt, and the row before any training."""
+        return sum(any(count is not None for count in row) for row in self.correct)
+
     def result_digest(self) -> str:
         """SHA-256 over everything that the same seed must reproduce."""
         return sha256(canonical({name: value for name, value in self.plain().items() if name != "measured"}))

@@ -96,9 +96,7 @@ def front(points: Sequence[Point]) -> list[Point]:
     return [
         p
         for p in points
-        if not any(
-            q.mean >= p.mean and q.flops <= p.flops and (q.mean, q.flops) != (p.mean, p.flops) for q in points
-        )
+        if not any(q.mean >= p.mean and q.flops <= p.flops and (q.mean, q.flops) != (p.mean, p.flops) for q in points)
     ]
 
 

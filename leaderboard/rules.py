@@ -77,9 +77,7 @@ def board_key(record: RunRecord) -> tuple[str, int]:
     """
     if record.benchmark.version:
         if not NAME.fullmatch(record.benchmark.name):
-            raise InvalidError(
-                f"the benchmark name {ascii(record.benchmark.name)} is not lower-case-with-dashes."
-            )
+            raise InvalidError(f"the benchmark name {ascii(record.benchmark.name)} is not lower-case-with-dashes.")
         return record.benchmark.name, record.benchmark.version
     stream = record.stream
     return f"{_slug(stream.name, 36)}-{_slug(stream.setting, 12)}-{stream.fingerprint[:12]}", 0
@@ -124,9 +122,7 @@ class Finding:
         return f"{self.code} {self.name}: {self.message}"
 
 
-def check(
-    record: RunRecord, manifest: Manifest | None, evidence: Mapping[int, bytes] | None = None
-) -> list[Finding]:
+def check(record: RunRecord, manifest: Manifest | None, evidence: Mapping[int, bytes] | None = None) -> list[Finding]:
     """Everything to know about a record, sorted by code.
 
     Args:
@@ -176,20 +172,14 @@ def _limits(record: RunRecord) -> Iterator[Finding]:
             f"at most {SEEDS}, {TASKS} and {LEAVES}.",
         )
     if min(sizes, default=1) < 1 or evidence_bytes(sizes) > EVIDENCE_LIMIT:
-        yield Finding(
-            "E102", "test-sizes", "a task has no test cases, or all together have too many to check."
-        )
+        yield Finding("E102", "test-sizes", "a task has no test cases, or all together have too many to check.")
     for run in record.runs:
         if not 0 <= run.seed < 2**63:
             yield Finding("E103", "seed", f"the seed {ascii(run.seed)[:30]} is not between 0 and 2^63.")
         if max(run.cost.train_flops, run.cost.eval_flops) > NUMBER:
-            yield Finding(
-                "E104", "costs", f"the costs of seed {ascii(run.seed)[:30]} are beyond any machine."
-            )
+            yield Finding("E104", "costs", f"the costs of seed {ascii(run.seed)[:30]} are beyond any machine.")
     if record.benchmark.version and not NAME.fullmatch(record.benchmark.name):
-        yield Finding(
-            "E105", "benchmark", f"the name {ascii(record.benchmark.name)} is not lower-case-with-dashes."
-        )
+        yield Finding("E105", "benchmark", f"the name {ascii(record.benchmark.name)} is not lower-case-with-dashes.")
 
 
 def _against(record: RunRecord, manifest: Manifest) -> Iterator[Finding]:
@@ -202,9 +192,7 @@ def _against(record: RunRecord, manifest: Manifest) -> Iterator[Finding]:
             "benchmark",
             f"this is {name} v{version}, but the board is {manifest.name} v{manifest.version}.",
         )
-    named = (
-        stream.name == manifest.stream or not manifest.version
-    )  # an open board goes by the data, whatever its name
+    named = stream.name == manifest.stream or not manifest.version  # an open board goes by the data, whatever its name
     if not named or manifest.setting not in (None, stream.setting):
         yield Finding(
             "E106",
@@ -262,9 +250,7 @@ def _suspicions(record: RunRecord, manifest: Manifest | None) -> Iterator[Findin
     for run in record.complete:
         twin = first.setdefault(sha256(canonical(run.correct)), run.seed)
         if twin != run.seed:
-            yield Finding(
-                "W301", "same-matrix", f"the seeds {twin} and {run.seed} have the same counts in every cell."
-            )
+            yield Finding("W301", "same-matrix", f"the seeds {twin} and {run.seed} have the same counts in every cell.")
     if record.stream.label_space == "seen":
         for run in record.runs:
             cell = _foreseen(run.correct, record.stream.classes)
@@ -277,9 +263,7 @@ def _suspicions(record: RunRecord, manifest: Manifest | None) -> Iterator[Findin
                 )
     bare = [run.seed for run in record.complete if run.evidence is None]
     if bare:
-        yield Finding(
-            "W303", "no-evidence", f"the seeds {_listed(bare)} come without evidence; nobody can recount."
-        )
+        yield Finding("W303", "no-evidence", f"the seeds {_listed(bare)} come without evidence; nobody can recount.")
     if manifest is not None and manifest.seeds:
         extra = [seed for seed in record.seeds if seed not in manifest.seeds]
         if extra:
@@ -290,9 +274,7 @@ def _suspicions(record: RunRecord, manifest: Manifest | None) -> Iterator[Findin
         yield Finding("W306", "task-id", "the task id was read at test, which the setting withholds.")
     for _, text in texts(record.model_dump(mode="json")):
         if SECRET.search(text):
-            yield Finding(
-                "E110", "secret", "a text looks like an access token; remove it and revoke the token."
-            )
+            yield Finding("E110", "secret", "a text looks like an access token; remove it and revoke the token.")
         elif HOME.search(text):
             yield Finding("W307", "private-path", f"{ascii(text[:60])} names a home folder.")
 
@@ -306,9 +288,7 @@ def _evidence(record: RunRecord, evidence: Mapping[int, bytes]) -> Iterator[Find
             continue
         where, data = f"seed {run.seed}", evidence.get(run.seed)
         if data is None:
-            yield Finding(
-                "E111", "evidence-missing", f"{where}: the record names evidence, but there is no file."
-            )
+            yield Finding("E111", "evidence-missing", f"{where}: the record names evidence, but there is no file.")
         elif len(data) != need or run.evidence.bytes != need:
             yield Finding(
                 "E112",
@@ -316,9 +296,7 @@ def _evidence(record: RunRecord, evidence: Mapping[int, bytes]) -> Iterator[Find
                 f"{where}: {len(data):,} bytes, {run.evidence.bytes:,} by the record, {need:,} by the test sizes.",
             )
         elif sha256(data) != run.evidence.sha256:
-            yield Finding(
-                "E113", "evidence-digest", f"{where}: the SHA-256 is not the one that the record names."
-            )
+            yield Finding("E113", "evidence-digest", f"{where}: the SHA-256 is not the one that the record names.")
         else:
             yield from _recount(run.correct, data, sizes, where)
 
@@ -326,9 +304,7 @@ def _evidence(record: RunRecord, evidence: Mapping[int, bytes]) -> Iterator[Find
 def _recount(correct: list[list[int | None]], data: bytes, sizes: list[int], where: str) -> Iterator[Finding]:
     import numpy as np
 
-    counted = np.add.reduceat(
-        unpack_evidence(data, sizes), np.cumsum([0, *sizes[:-1]]), axis=1, dtype=np.int64
-    )
+    counted = np.add.reduceat(unpack_evidence(data, sizes), np.cumsum([0, *sizes[:-1]]), axis=1, dtype=np.int64)
     for i, row in enumerate(correct):
         for j, claimed in enumerate(row):
             if claimed is not None and claimed != counted[i, j]:

@@ -84,9 +84,7 @@ def render(board: Board, find: Find = find_manifest) -> dict[str, bytes]:
         )
         for row in page.everything:
             files[f"runs/{row.id}.json"] = row.entry.submission.to_bytes()
-            files[row.href] = show(
-                "run.html", "../", board=page, row=row, mean=mean_heat(row), maps=seed_heats(row)
-            )
+            files[row.href] = show("run.html", "../", board=page, row=row, mean=mean_heat(row), maps=seed_heats(row))
     files = dict(sorted(files.items()))
     files[SEAL] = "".join(f"{sha256(data)}  {name}\n" for name, data in files.items()).encode()
     return files
@@ -105,12 +103,8 @@ class _Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self.jinja.filters.update(
-            url=check_url, host=lambda url: urlsplit(check_url(url)).hostname, quantity=quantity
-        )
-        self.jinja.globals.update(
-            csp=CSP, facts=facts, first=FIRST, labels=SCORES, levels=LEVELS, divisions=DIVISIONS
-        )
+        self.jinja.filters.update(url=check_url, host=lambda url: urlsplit(check_url(url)).hostname, quantity=quantity)
+        self.jinja.globals.update(csp=CSP, facts=facts, first=FIRST, labels=SCORES, levels=LEVELS, divisions=DIVISIONS)
 
     def __call__(self, template: str, root: str, **values: Any) -> bytes:
         return self.jinja.get_template(template).render(root=root, **values).encode()

@@ -176,9 +176,7 @@ class Board:
         name, version = board_key(submission.record)
         frozen = find(name, version) if version else None
         if version and frozen is None:
-            raise InvalidError(
-                f"the benchmark {name} v{version} is not installed here, so nothing can be checked."
-            )
+            raise InvalidError(f"the benchmark {name} v{version} is not installed here, so nothing can be checked.")
         records = [entry.submission.record for entry in self.entries(name, version) if entry.status.accepted]
         first = next((record for record in records if not record.benchmark.deviations), None)
         if first is None:
@@ -209,9 +207,7 @@ def load_stored(folder: Path) -> Submission:
         raise InvalidError(f"{path} is not canonical JSON.")
     name, version = board_key(submission.record)
     if folder.parts[-4:-1] != (name, str(version), folder.name[:2]):
-        raise InvalidError(
-            f"{folder} is not where this submission belongs: {name}/{version}/{folder.name[:2]}."
-        )
+        raise InvalidError(f"{folder} is not where this submission belongs: {name}/{version}/{folder.name[:2]}.")
     return submission
 
 
@@ -252,9 +248,7 @@ def _fsck(board: Board) -> Iterator[str]:
             yield str(error)
             continue
         yield from (f"{folder}: {f}" for f in validate(submission, None, evidence) if f.code.startswith("E"))
-        known = {folder / "submission.json", folder / "evidence"} | {
-            evidence_path(folder, s) for s in evidence
-        }
+        known = {folder / "submission.json", folder / "evidence"} | {evidence_path(folder, s) for s in evidence}
         yield from (f"{path}: no submission names it." for path in folder.rglob("*") if path not in known)
     for event in events.values():
         accepted |= {event.submission} if event.kind == "accepted" else set()

@@ -131,16 +131,12 @@ def read_evidence(folder: str | Path, record: RunRecord) -> dict[int, bytes]:
     """Evidence by seed, for the seeds whose file is there; sizes are checked before anything is read."""
     folder, found, total = Path(folder), {}, 0
     if (folder / "evidence").is_symlink():
-        raise InvalidError(
-            f"{folder / 'evidence'} is a link; the evidence has to stand in the folder itself."
-        )
+        raise InvalidError(f"{folder / 'evidence'} is a link; the evidence has to stand in the folder itself.")
     for run in record.runs:
         path = evidence_path(folder, run.seed)
         if run.evidence is not None and os.path.lexists(path):
             found[run.seed] = read_plain(path, EVIDENCE_LIMIT)
             total += len(found[run.seed])
             if total > BUNDLE_LIMIT:
-                raise InvalidError(
-                    f"{folder}: the evidence has more than the {BUNDLE_LIMIT:,} bytes allowed."
-                )
+                raise InvalidError(f"{folder}: the evidence has more than the {BUNDLE_LIMIT:,} bytes allowed.")
     return found

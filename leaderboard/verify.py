@@ -98,9 +98,7 @@ def _reason(name: str, submission: Submission) -> str:
     record = submission.record
     if record.benchmark.version == 0 and name in ("benchmark", "data"):
         return "an open board, which its first submission fixes"
-    cells = sum(
-        count is not None for run in record.runs if run.evidence for row in run.correct for count in row
-    )
+    cells = sum(count is not None for run in record.runs if run.evidence for row in run.correct for count in row)
     return {
         "limits": f"{len(record.runs)} seeds, {len(record.stream.tasks)} tasks",
         "benchmark": f"{record.benchmark.name} v{record.benchmark.version}, {record.stream.setting}",

@@ -109,9 +109,7 @@ def make_run(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def enter(
-    board: Board, folder: Path, who: str = "ada", name: str = "Replay", day: int = 1, **changes: object
-) -> str:
+def enter(board: Board, folder: Path, who: str = "ada", name: str = "Replay", day: int = 1, **changes: object) -> str:
     """Make a run, submit it, and give back its id."""
     method = {key: changes.pop(key) for key in ("description", "links") if key in changes}
     submission = make_submission(make_run(folder, **changes), who, name, **method)

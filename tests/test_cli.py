@@ -354,7 +354,18 @@ def test_a_rerun_with_other_settings_is_refused(place):
 
 
 def test_from_a_run_to_a_site(place):
-    words = ["submit", "er", "--board", "board", "--as", "ada", "--name", "Replay", "--link", "code=https://example.org/x"]
+    words = [
+        "submit",
+        "er",
+        "--board",
+        "board",
+        "--as",
+        "ada",
+        "--name",
+        "Replay",
+        "--link",
+        "code=https://example.org/x",
+    ]
     added = value(call(*words, "--json"))
     assert list(added) == ["id", "path", "new", "findings"] and added["new"] is True
     assert re.fullmatch("[0-9a-f]{64}", added["id"]) and Path(added["path"], "submission.json").is_file()
@@ -505,3 +516,12 @@ def test_interrupted(tmp_path, workers, how):
     assert resumed.result_digest() == whole.result_digest()
     assert max(run.measured.resumed for run in resumed.runs) == 1
     assert not (tmp_path / "out/seeds").exists()
+
+
+def test_a_run_whose_every_seed_diverges_says_so_and_fails(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = call("run", "finetune", "split-digits", *TINY, "--seeds", "0..1", "--set", "lr=1e6", "--out", "out")
+    assert answer.code == 1
+    told = [f"seed {seed} diverged in task 1; the means leave it out. Try a lower lr." for seed in (0, 1)]
+    assert answer.err.splitlines() == told
+    assert [run.status for run in RunRecord.load("out").runs] == ["diverged", "diverged"]

@@ -46,9 +46,7 @@ def parse(value: dict, folder: Path) -> RunRecord:
 
 
 def test_a_submission_survives_its_bytes(run):
-    submission = make_submission(
-        run, "ada", "Replay", "Of 200 samples.", {"code": "https://example.org/x?y=1"}
-    )
+    submission = make_submission(run, "ada", "Replay", "Of 200 samples.", {"code": "https://example.org/x?y=1"})
     data = submission.to_bytes()
     again = Submission.parse(data, "x")
     assert again == submission and again.to_bytes() == data and submission.id == sha256(data)
@@ -365,9 +363,9 @@ def test_a_kill_at_any_step_leaves_a_sound_board(board, run, tmp_path):
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         for entry in Board(root).entries():  # whatever can be seen is whole
             assert validate(entry.submission, BENCH, read_evidence(entry.path, entry.submission.record)) == []
-        assert all("interrupted write" in line or "never accepted" in line for line in Board(root).fsck()), (
-            Board(root).fsck()
-        )
+        assert all("interrupted write" in line or "never accepted" in line for line in Board(root).fsck()), Board(
+            root
+        ).fsck()
         Board(root).submit(submission, run, find)
         assert [e.status.state for e in Board(root).entries()] == ["accepted"]
         if code == 0:

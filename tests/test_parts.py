@@ -353,7 +353,8 @@ def pull(strategy):
         p.grad = None
     strategy.adjust_gradients(None)
     c = strategy.config.lr * strategy.config.strength
-    return torch.cat([(p.grad * (1 + c * f)).reshape(-1) for p, f in zip(strategy._params(), strategy.information, strict=True)])
+    held = zip(strategy._params(), strategy.information, strict=True)
+    return torch.cat([(p.grad * (1 + c * f)).reshape(-1) for p, f in held])
 
 
 @pytest.mark.parametrize("strength", [3.0, 1e6])

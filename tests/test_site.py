@@ -91,9 +91,7 @@ class Elements(HTMLParser):
 def test_a_board_shows_ranks_numbers_and_every_section(pages):
     text = plain(pages / "benchmarks/toy-digits-v1.html")
     assert text.count("1–2 tied") == 2, "the two that the seeds do not tell apart"
-    order = [
-        text.index(name) for name in ("Fine-tuning", "Incomplete", "Half done", "Open division", "Own rules")
-    ]
+    order = [text.index(name) for name in ("Fine-tuning", "Incomplete", "Half done", "Open division", "Own rules")]
     assert order == sorted(order)
     assert "N201 incomplete: the seeds 3, 4 are missing." in text and "labels were shuffled" in text
     assert re.search(r"Fine-tuning ada · [0-9a-f]{8} \d+\.\d ± \d\.\d", text)
@@ -108,11 +106,7 @@ def test_ranks_ignore_what_is_not_ranked(pages):
 def test_the_numbers_are_those_of_the_counts(board, pages):
     entry = next(e for e in board.entries() if e.submission.method.name == "Fine-tuning")
     runs = entry.submission.record.runs
-    acc = (
-        sum(c / n for run in runs for c, n in zip(run.correct[-1], SIZES, strict=True))
-        / len(runs)
-        / len(SIZES)
-    )
+    acc = sum(c / n for run in runs for c, n in zip(run.correct[-1], SIZES, strict=True)) / len(runs) / len(SIZES)
     assert f"{100 * acc:.1f} %" in plain(pages / f"runs/{entry.id}.html")
 
 
@@ -195,9 +189,7 @@ def test_no_text_of_a_submission_becomes_markup(tmp_path, bad):
         benchmark={"name": bad, "version": 0, "deviations": [bad]},
         stream={"name": bad, "setting": bad, "label_space": bad, "tasks": [bad] * 4},
         strategy={"name": bad, "source": bad, "config": config},
-        provenance={
-            key: bad for key in ("carryover", "python", "torch", "platform", "device", "created", "commit")
-        }
+        provenance={key: bad for key in ("carryover", "python", "torch", "platform", "device", "created", "commit")}
         | {"command": [bad, bad]},
     )
     board.withdraw(id, "ada", bad)
@@ -211,9 +203,7 @@ def test_no_text_of_a_submission_becomes_markup(tmp_path, bad):
             if name == "script":
                 assert re.fullmatch(r"(\.\./)?static/site\.js", attributes["src"])
             if ":" in attributes.get("href", ""):
-                assert (
-                    attributes["href"] == "https://example.org/a?b=1&c=2" and "nofollow" in attributes["rel"]
-                )
+                assert attributes["href"] == "https://example.org/a?b=1&c=2" and "nofollow" in attributes["rel"]
     assert unescape(plain(folder / f"runs/{id}.html")).count(re.sub(r"\s+", " ", bad)) >= 5, "shown as it is"
 
 
@@ -265,9 +255,7 @@ def test_a_rebuild_replaces_the_site_whole(board, tmp_path, pages):
     (pages / "stale.html").write_text("old")
     enter(board, tmp_path / "8", "ada", "Newcomer", 8, memory=0.7)
     build_site(board.root, pages, find)
-    assert not (pages / "stale.html").exists() and "Newcomer" in plain(
-        pages / "benchmarks/toy-digits-v1.html"
-    )
+    assert not (pages / "stale.html").exists() and "Newcomer" in plain(pages / "benchmarks/toy-digits-v1.html")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
@@ -354,14 +342,10 @@ def test_numbers_for_people():
 
 
 def test_the_front_is_what_nothing_beats():
-    points = [
-        Point(n, "", f, m, m, m) for n, f, m in [("a", 10, 50), ("b", 20, 60), ("c", 20, 55), ("d", 30, 60)]
-    ]
+    points = [Point(n, "", f, m, m, m) for n, f, m in [("a", 10, 50), ("b", 20, 60), ("c", 20, 55), ("d", 30, 60)]]
     assert [p.name for p in front(points)] == ["a", "b"]
     drawn = scatter([*points, Point("free", "", 0, 20, 10, 30)])
-    assert all(
-        drawn.left <= m.x <= drawn.right and drawn.top <= m.bottom <= drawn.bottom for m in drawn.marks
-    )
+    assert all(drawn.left <= m.x <= drawn.right and drawn.top <= m.bottom <= drawn.bottom for m in drawn.marks)
     assert scatter([]) is None
 
 
