@@ -3,7 +3,8 @@
 After each task a fresh network is trained on the data of all tasks so far, for as many passes as the others make over
 each task, so that every row of the matrix is a reference of its own. With few passes it is no bound: a method that
 draws old samples many times, as GEM does on `gem-mnist-rotations`, can come out higher. Row T costs as much as
-fine-tuning on the whole stream; all rows together (T+1)/2 times as much, which the ledger shows. Elsewhere: "multitask".
+fine-tuning on the whole stream; all rows together (T+1)/2 times as much, which the ledger shows. Elsewhere
+called "multitask".
 """
 
 from __future__ import annotations
