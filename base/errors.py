@@ -34,12 +34,6 @@ class MismatchError(CarryoverError):
     code = 4
 
 
-class InconclusiveError(CarryoverError):
-    """The evidence at hand decides nothing; more seeds would."""
-
-    code = 5
-
-
 class StorageError(CarryoverError):
     """Reading or writing failed: missing data, no permission, a full disk."""
 

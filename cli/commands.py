@@ -1,7 +1,7 @@
 """The command line. Each command is a few lines around a function that Python users call too.
 
 Results go to standard output, progress and errors to standard error; `--json` makes the result one JSON value.
-Exit codes: 0 done, 1 another failure, 2 a wrong request, 3 an invalid file, 4 a mismatch, 5 inconclusive, 6 reading or
+Exit codes: 0 done, 1 another failure, 2 a wrong request, 3 an invalid file, 4 a mismatch, 6 reading or
 writing failed, 130 interrupted.
 """
 
