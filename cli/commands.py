@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from ..base.errors import CarryoverError, InvalidError, MismatchError, StorageError, UsageError, unknown
+from ..base.machine import cores
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -106,7 +107,7 @@ def run(
     benchmark = load_benchmark(target)
     chosen = parse_seeds(seeds) if seeds is not None else tuple(benchmark.seeds)
     settings = parse_settings(set_ or [])
-    count = min(_workers(workers), len(chosen))
+    count = min(workers or cores(), len(chosen))
     spec = RunSpec(strategy, target, settings, str(data) if data else None, download, device, _threads(threads), every)
     leaf = strategy.rpartition(":")[2] if ".py" in strategy else strategy
     folder = out or Path("runs") / benchmark.name / leaf
@@ -198,7 +199,7 @@ def sweep(
     from .console import dump, show, watching
 
     common = {"data": str(data)} if data else {}
-    count = _workers(workers)
+    count = workers or cores()
     requests = read_sweep(file, count, str(out) if out else None, **common)
     with watching() as watch:
         records = run_all(requests, watch, local(count))
@@ -298,7 +299,7 @@ def demo(
     from ..benchmarks.sweep import parse_seeds
     from .demo import run_demo
 
-    run_demo(out, parse_seeds(seeds), _workers(workers))
+    run_demo(out, parse_seeds(seeds), workers or cores())
 
 
 # -- reading arguments ----------------------------------------------------------------------------------------------
@@ -328,10 +329,6 @@ def _threads(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise UsageError(f"--threads {text}: a number from 1 to 1024, or auto.")
     return int(text)
-
-
-def _workers(count: int) -> int:
-    return count or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _links(pairs: list[str]) -> dict[str, str]:

@@ -311,10 +311,16 @@ def unpack_evidence(data: bytes, test_sizes: list[int]) -> np.ndarray:
     return np.unpackbits(np.frombuffer(data, np.uint8), count=rows * total).astype(bool).reshape(rows, total)
 
 
-def check_evidence(folder: Path, record: RunRecord) -> None:
-    """Evidence files must have the digest the record names, and their popcounts must be the record's counts."""
+def count_evidence(data: bytes, test_sizes: list[int]) -> np.ndarray:
+    """[T+1, T] correct answers by an evidence file's bytes."""
     import numpy as np
 
+    starts = np.cumsum([0, *test_sizes[:-1]])
+    return np.add.reduceat(unpack_evidence(data, test_sizes), starts, axis=1, dtype=np.int64)
+
+
+def check_evidence(folder: Path, record: RunRecord) -> None:
+    """Evidence files must have the digest the record names, and their popcounts must be the record's counts."""
     sizes = record.stream.test_sizes
     for run in record.runs:
         path = evidence_path(folder, run.seed)
@@ -323,7 +329,7 @@ def check_evidence(folder: Path, record: RunRecord) -> None:
         data = read_bytes(path, limit=64 * 2**20)
         if sha256(data) != run.evidence.sha256:
             raise InvalidError(f"{path} is not the evidence that the record names (its SHA-256 differs).")
-        counted = np.add.reduceat(unpack_evidence(data, sizes), np.cumsum([0, *sizes[:-1]]), axis=1, dtype=np.int64)
+        counted = count_evidence(data, sizes)
         for i, row in enumerate(run.correct):
             for j, claimed in enumerate(row):
                 if claimed is not None and claimed != counted[i, j]:

@@ -5,7 +5,6 @@ The choice can change the last bits of sums, so it is recorded, and kept when a 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -13,15 +12,11 @@ from dataclasses import replace
 
 import torch
 
+from ..base.machine import cores
 from ..strategies.context import Context
 from ..strategies.core import Strategy
 from ..strategies.trial import copied
 from ..streams.core import Stream
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

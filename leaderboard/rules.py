@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ..base.errors import CarryoverError, InvalidError
 from ..base.files import canonical, sha256
 from ..base.registry import NAME
-from ..evaluation.record import RunRecord, evidence_bytes, unpack_evidence
+from ..evaluation.record import RunRecord, count_evidence, evidence_bytes
 from .text import texts
 
 EVIDENCE_LIMIT = 32 * 2**20  # bytes of one seed's evidence
@@ -302,9 +302,7 @@ def _evidence(record: RunRecord, evidence: Mapping[int, bytes]) -> Iterator[Find
 
 
 def _recount(correct: list[list[int | None]], data: bytes, sizes: list[int], where: str) -> Iterator[Finding]:
-    import numpy as np
-
-    counted = np.add.reduceat(unpack_evidence(data, sizes), np.cumsum([0, *sizes[:-1]]), axis=1, dtype=np.int64)
+    counted = count_evidence(data, sizes)
     for i, row in enumerate(correct):
         for j, claimed in enumerate(row):
             if claimed is not None and claimed != counted[i, j]:
