@@ -11,7 +11,7 @@ from torch import Tensor
 from ..strategies.context import Context
 from ..strategies.core import Strategy
 from ..strategies.parts.memory import Memory
-from .record import Cost
+from .record import Cost, Pretrained
 
 # part of the network or of the optimizer, not something kept beside it
 _NOT_STATE = ("model", "optimizer", "objective")
@@ -37,6 +37,12 @@ def ledger(strategy: Strategy, context: Context) -> Cost:
         replay_bytes=sum(memory.nbytes for memory in memories),
         state_bytes=sum(kept),
     )
+
+
+def pretrained(strategy: Strategy) -> Pretrained | None:
+    """The weights that its networks started from, as they tell; the first that do."""
+    told = [facts for net in strategy.networks() if (facts := getattr(net, "pretrained", None)) is not None]
+    return Pretrained(**vars(told[0])) if told else None
 
 
 def tensor_bytes(value: Any) -> int:

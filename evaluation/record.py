@@ -100,12 +100,23 @@ class Cost(Model):
     state_bytes: Count = 0  # other state kept between tasks: anchors, Fisher information, old networks
 
 
+class Pretrained(Model):
+    """Weights that were learnt elsewhere: which, from what, and what of the stream's classes they may have seen."""
+
+    name: Text
+    sha256: Digest
+    normalise: Text = ""
+    data: Text = ""
+    overlap: Text = ""
+
+
 class Usage(Model):
     """What the strategy was seen to use, against what the setting allows."""
 
     drawn: list[Count] = []  # training samples drawn from each task; over its size, the passes
     task_id_reads: Count = 0  # at test
-    pretrained_sha256: Digest | None = None
+    pretrained: Pretrained | None = None
+    test_batch: Count | None = None  # test samples predicted together, where a prediction depended on it: not ranked
 
 
 class Measured(Model):

@@ -26,7 +26,8 @@ from ..strategies.context import Context
 from ..strategies.core import Strategy
 from ..streams.core import LabelledTest, Query, Stream
 from .checkpoint import load_state, save_state
-from .cost import ledger, peak_device_bytes, peak_host_bytes
+from .cost import ledger, peak_device_bytes, peak_host_bytes, pretrained
+from .diagnose import diagnose
 from .record import Evidence, Measured, SeedRun, Usage, pack_evidence
 
 
@@ -53,16 +54,21 @@ class Evaluator:
 
     Where all tasks are asked the same question (no task id, one label space), their test sets are laid end to end and
     scored in one sweep; that is exact because a prediction may not depend on what else is in its batch.
+
+    Args:
+        apart: score each test set by itself in any case, for a strategy whose predictions do depend on it.
     """
 
-    def __init__(self, stream: Stream, device: torch.device, batch_size: int | None = None) -> None:
+    def __init__(
+        self, stream: Stream, device: torch.device, batch_size: int | None = None, apart: bool = False
+    ) -> None:
         self.stream = stream
         self.tests = [test.to(device) if hasattr(test, "to") else test for test in stream.tests]
         per_sample = int(np.prod(stream.info.shape))
         self.batch_size = batch_size or max(16, min(1024, 2**22 // max(per_sample, 1)))
         self.task_id_reads = 0
         self._sweep = None
-        if not stream.setting.task_id_at_test and stream.setting.label_space != "task":
+        if not apart and not stream.setting.task_id_at_test and stream.setting.label_space != "task":
             self._sweep = _end_to_end(self.tests)
         if self._sweep is not None:
             self.tests = []  # one copy on the device is enough
@@ -96,6 +102,17 @@ class Evaluator:
         with torch.no_grad():
             return test.score(predict, self.batch_size)
 
+    def diagnose(self, strategy: Strategy, context: Context) -> None:
+        """Report how well a strategy that chooses among tasks' parameters chooses; nothing for one that does not."""
+        if self._sweep is None or not hasattr(strategy, "select"):
+            return
+        sizes = torch.tensor(self.stream.test_sizes)
+        owners = torch.arange(len(sizes)).repeat_interleave(sizes).to(self._sweep.data.targets.device)
+        query = self.stream.query(0, len(sizes))
+        with context.meter.silent():
+            found = diagnose(strategy, self._sweep.data, owners, query, self.batch_size)
+        context.diagnostics.update(found)
+
     def counts(self, bits: np.ndarray) -> list[int]:
         """Correct answers per task from a row of bits."""
         ends = np.cumsum(self.stream.test_sizes)
@@ -128,7 +145,7 @@ def run_seed(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     context = Context(seed, device)
-    evaluator = Evaluator(stream, device)
+    evaluator = Evaluator(stream, device, strategy.test_batch, apart=strategy.test_batch is not None)
     context.begin(-1)  # what a network's constructor draws from torch's own generator depends on the seed alone
     strategy.setup(stream.info, context)
     state = _Position(strategy, context, evaluator, stream)
@@ -156,6 +173,8 @@ def run_seed(
             break
         state.rows.append(clock.timed("eval", evaluator.row, strategy, context, index + 1))
         clock.save()
+    if len(state.rows) == len(stream) + 1:
+        clock.timed("eval", evaluator.diagnose, strategy, context)
     return state.result(seed), state.evidence()
 
 
@@ -231,7 +250,12 @@ class _Position:
             evidence=None if evidence is None else Evidence(sha256=sha256(evidence), bytes=len(evidence)),
             diagnostics=self.context.diagnostics,
             cost=ledger(self.strategy, self.context),
-            usage=Usage(drawn=self.drawn, task_id_reads=self.evaluator.task_id_reads),
+            usage=Usage(
+                drawn=self.drawn,
+                task_id_reads=self.evaluator.task_id_reads,
+                pretrained=pretrained(self.strategy),
+                test_batch=self.strategy.test_batch,
+            ),
             measured=Measured(
                 train_ms=round(self.spent["train"] * 1000),
                 eval_ms=round(self.spent["eval"] * 1000),

@@ -30,6 +30,10 @@ class TrainConfig:
         epochs: passes over each task's training data; the setting may allow only one.
         batch_size: training samples of the current task per step.
         model: name of a backbone; its own options are given as `model.hidden=...`.
+        head_lr: of the classifying layer, where it differs from `lr`.
+        clip: largest norm of all gradients together; 0 does not clip.
+        schedule, drop_at: of the learning rates over the steps of a task: "constant", "cosine" to 0, or "step", a tenth
+            from the share `drop_at` of the steps on.
         compete: which classes share the softmax in training: as the setting has it at test, or "task", "seen", "all".
     """
 
@@ -42,6 +46,10 @@ class TrainConfig:
     model: str = "mlp"
     model_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     compete: Literal["setting", "task", "seen", "all"] = "setting"
+    head_lr: Positive | None = None
+    clip: NonNegative = 0.0
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    drop_at: Share = 0.8
 
 
 def configure(Config: type, settings: Mapping[str, Any], owner: str) -> Any:

@@ -51,6 +51,27 @@ class Meter:
         return _FREE
 
     @contextmanager
+    def standing_for(self, purpose: str, key: str, rows: int, done: int):
+        """Surrounds work on `done` rows in place of `rows`, because the answers to the others are remembered.
+
+        The ledger counts the plain way of computing, all `rows`, so that a cache that was lost in a stop, or that
+        another strategy has not, does not change it. The work's cost must be proportional to its rows.
+        """
+        name = f"{purpose}:{key}:row"
+        if name in self.known or not done:
+            yield
+            seen = done * self.known.get(name, 0)
+        else:
+            from .flops import FlopCount
+
+            with FlopCount() as counter:
+                yield
+            seen, self.known[name] = counter.total, counter.total // done
+        self.flops[purpose] = self.flops.get(purpose, 0) + rows * self.known.get(name, 0)
+        if self._nested:
+            self._nested[-1] += seen
+
+    @contextmanager
     def _counted(self, purpose: str, name: str):
         from .flops import FlopCount
 
@@ -61,6 +82,14 @@ class Meter:
         self.flops[purpose] = self.flops.get(purpose, 0) + self.known[name]
         if self._nested:
             self._nested[-1] += counter.total
+
+    @contextmanager
+    def silent(self):
+        """Surrounds work that no ledger counts, such as a diagnosis after the end."""
+        before = self.flops, self.known
+        self.flops, self.known = dict(self.flops), dict(self.known)
+        yield
+        self.flops, self.known = before
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, and the known costs, so that a resumed run counts the same."""

@@ -22,7 +22,7 @@ from .backbones import build
 from .config import TrainConfig, configure
 from .context import Context
 from .parts.objective import Classification
-from .parts.optimizers import make_optimizer
+from .parts.optimizers import clip, make_optimizer, set_rates
 
 
 def strategy(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[type], type]:
@@ -51,6 +51,9 @@ class Strategy:
     needs: ClassVar[tuple[str, ...]] = ()
     stateful: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type]
+    # how many test samples are predicted together, where a prediction depends on it, as in some published codes; such a
+    # run is marked in its record and not ranked
+    test_batch: int | None = None
 
     def __init__(self, config: Any = None, **settings: Any) -> None:
         self.config = config if config is not None else configure(self.Config, settings, self.name)
@@ -107,9 +110,10 @@ class GradientStrategy(Strategy):
         """Network, objective and optimizer; the initial weights are a function of the run's seed alone."""
         super().setup(info, context)
         passes = info.setting.passes
-        if passes is not None and self.config.epochs > passes:
+        if passes is not None and self.passes() > passes:
             raise UsageError(
-                f"epochs={self.config.epochs}, but {info.name} allows {passes} pass over the data. Set epochs={passes}."
+                f"{self.name} makes {self.passes()} passes over each task's data, but {info.name} allows {passes} pass. "
+                "Set fewer epochs."
             )
         self.model = self.new_model().eval()
         self.objective = self.new_objective()
@@ -121,12 +125,13 @@ class GradientStrategy(Strategy):
         """A freshly initialised network on the device, drawn on the CPU so that every device starts the same."""
         with torch.random.fork_rng(devices=[]):  # a prediction may need one, and must not move the run's generator
             torch.default_generator.manual_seed(derive(self.context.seed, purpose))
-            return build(self.config.model, self.info, **self.config.model_options).to(self.context.device)
+            network = build(self.config.model, self.info, **self.config.model_options)
+            return self.furnish(network).to(self.context.device)
 
     def learn(self, task: Task) -> None:
         """Train on one task. `step` is 0 between tasks; a resumed run comes in with the step it had reached."""
         data = self.training_data(task)
-        total = self.config.epochs * steps_per_epoch(data, self.config.batch_size)
+        total = self.passes() * steps_per_epoch(data, self.config.batch_size)
         if self.step == 0:
             self.tasks_begun += 1
             self.objective.reveal(task)
@@ -135,11 +140,13 @@ class GradientStrategy(Strategy):
                 self.optimizer = self.new_optimizer()
         self.model.train()
         number, meter = self.context.task, self.context.meter
-        for batch in batches(data, self.config.batch_size, self.config.epochs, self.context.key("batches"), self.step):
+        for batch in batches(data, self.config.batch_size, self.passes(), self.context.key("batches"), self.step):
+            set_rates(self.optimizer, self.config, self.step, total)
             with meter.step(number, len(batch.y), *self.cost_key(batch)):
                 self.optimizer.zero_grad()
                 self.loss(batch).backward()
                 self.adjust_gradients(batch)
+                clip(self.optimizer, self.config.clip)
                 self.optimizer.step()
             self.after_step(batch)
             self.step += 1
@@ -170,6 +177,10 @@ class GradientStrategy(Strategy):
 
     # -- the places to change ---------------------------------------------------------------------------------------
 
+    def furnish(self, network: nn.Module) -> nn.Module:
+        """The model around a fresh network: prompts, task-wise parameters, a frozen body. Drawn by the run's seed."""
+        return network
+
     def new_objective(self) -> Classification:
         """The loss and the way to an answer, by what the stream asks for."""
         if self.info.kind != "classification":
@@ -179,6 +190,10 @@ class GradientStrategy(Strategy):
     def new_optimizer(self) -> Any:
         """The optimizer of a task, over the parameters that require a gradient."""
         return make_optimizer(self.config, self.model)
+
+    def passes(self) -> int:
+        """How often the loop goes through a task's data; `Batch.epoch` counts them."""
+        return self.config.epochs
 
     def training_data(self, task: Task) -> Data:
         """What the loop draws its batches from: the task's training data."""

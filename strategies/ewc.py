@@ -27,6 +27,7 @@ from .config import Amount, Count, NonNegative, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.fisher import fisher_diagonal
+from .parts.optimizers import rates
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,13 @@ class EWC(GradientStrategy):
         params = self._params()
         pull = torch._foreach_mul(self.information, [p.detach() for p in params])
         torch._foreach_sub_(pull, self.anchor)
-        implicit = self.config.lr * self.config.strength if self.config.optimizer == "sgd" else 0.0
+        rate = rates(self.optimizer) if self.config.optimizer == "sgd" else {}
         for p, force, f in zip(params, pull, self.information, strict=True):
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
             p.grad.add_(force, alpha=self.config.strength)
-            if implicit:
-                p.grad.div_(1 + implicit * f)
+            if rate:
+                p.grad.div_(1 + rate[id(p)] * self.config.strength * f)
 
     def end_task(self, task: Task) -> None:
         """Take the Fisher information at the task's solution and make it an anchor."""

@@ -15,6 +15,7 @@ from ..base.seeds import frozen_random
 from .core import CIL, Data, LabelledTest, Setting, Stream, Task
 from .labelled import Labelled, holdout
 from .leakage import allowed_overlap
+from .rows import Rows, gathered
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,16 @@ class Part:
     shift: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    def data(self, x: Tensor | np.ndarray, y: Tensor, rows: np.ndarray | None) -> Data:
+    def data(self, x: Tensor | np.ndarray | Rows, y: Tensor, rows: np.ndarray | None) -> Data:
         """The samples of a task. A view into a larger tensor is copied: a strategy could reach the rest through it."""
         data = Data(x, y, self.source.transform, self.source.augment)
-        if rows is not None or (self.change and isinstance(x, np.ndarray)):
-            data = data.select(np.arange(len(y)) if rows is None else rows)
+        if rows is not None:
+            data = data.select(rows)
         elif isinstance(x, Tensor) and x.untyped_storage().nbytes() > x.nbytes:
             data = dataclasses.replace(data, samples=x.clone())
-        samples = self.change(data.samples) if self.change else data.samples
+        samples = data.samples
+        if self.change:  # what is on disk is read into memory for it
+            samples = self.change(samples if isinstance(samples, Tensor) else gathered(samples))
         return dataclasses.replace(data, samples=samples, targets=data.targets + self.shift)
 
 
@@ -79,7 +82,7 @@ def assemble(
                 raise UsageError(f"{where}: too few samples to hold out val_fraction={val_fraction}.")
         val = part.data(source.train_x, source.train_y, held) if held is not None else None
         task = Task(t, part.name, part.classes, part.data(source.train_x, source.train_y, rows), val, part.meta)
-        test = LabelledTest(part.data(source.test_x, source.test_y, part.test))
+        test = LabelledTest(dataclasses.replace(part.data(source.test_x, source.test_y, part.test), augment=None))
         repeated += allowed_overlap(task, test, where)
         tasks.append(task)
         tests.append(test)

@@ -22,7 +22,7 @@ CHUNK_ELEMENTS = 2**21  # floats gathered at once, about 8 MB; part of the recip
 class Batch(NamedTuple):
     """What one step of training reads.
 
-    x: [B, ...] float, transformed and augmented. y: [B] targets. stored: [B, ...] as the stream stores the samples,
+    x: [B, ...] float, inputs as training makes them. y: [B] targets. stored: [B, ...] as the stream stores the samples,
     which is what a replay memory keeps. prepare: makes inputs of stored samples, without augmentation. epoch: the
     pass over the data that the batch belongs to, from 0.
     """
@@ -47,7 +47,7 @@ def batches(data: Data, batch_size: int, epochs: int, key: tuple[int | str, ...]
     """
     device = data.targets.device
     per_epoch = steps_per_epoch(data, batch_size)
-    elements = batch_size * math.prod(data.shape)
+    elements = batch_size * max(math.prod(data.shape), math.prod(data.input_shape))
     per_chunk = max(1, min(64, CHUNK_ELEMENTS // max(elements, 1)))
     for epoch in range(start // per_epoch, epochs):
         order = torch.randperm(len(data), generator=torch_generator(*key, epoch)).to(device)

@@ -79,23 +79,27 @@ def _withheld(stream: Stream) -> None:
 
 
 def _inputs(stream: Stream) -> None:
-    shape = stream.info.shape
+    first, shape = stream.tasks[0].train, stream.info.shape
     for task, where, test in _each(stream):
         for part, data in _parts(task, test):
-            if data.shape != shape:
-                raise _broken(stream, f"the {part} inputs of {where} have shape {data.shape}, elsewhere {shape}")
+            for what, found, usual in (("samples", data.shape, first.shape), ("inputs", data.input_shape, shape)):
+                if found != usual:
+                    raise _broken(stream, f"the {part} {what} of {where} have shape {found}, elsewhere {usual}")
             kind = str(data.samples.dtype).removeprefix("torch.")
             if kind != "uint8" and "float" not in kind:
                 raise _broken(stream, f"the {part} inputs of {where} are {kind}, neither uint8 nor float")
             for start in range(0, len(data) if kind != "uint8" else 0, 4096):
                 if not torch.isfinite(torch.as_tensor(data.samples[start : start + 4096])).all():
                     raise _broken(stream, f"the {part} inputs of {where} hold NaN or infinite values")
-            few = torch.as_tensor(
-                np.array(data.samples[:4]) if isinstance(data.samples, np.ndarray) else data.samples[:4]
-            )
+            few, _ = data.span(0, 4)
             if not torch.equal(data.prepare(few.clone()), data.prepare(few.clone())):
                 raise _broken(
                     stream, f"the transform of the {part} data of {where} is random or gives NaN; use augment"
+                )
+            drawn = data.prepare(few, torch.Generator(few.device).manual_seed(0)).shape[1:]
+            if drawn != shape:
+                raise _broken(
+                    stream, f"the augment of the {part} data of {where} gives shape {tuple(drawn)}, elsewhere {shape}"
                 )
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import UsageError, Withheld, unknown
+from .rows import Rows, on_device
 
 if TYPE_CHECKING:
     Transform = Callable[[Tensor], Tensor]
@@ -58,18 +59,20 @@ SETTINGS = {s.name: s for s in (TIL, CIL, DIL, ONLINE, TASK_FREE)}
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Samples and labels as they are stored, with the batched transform that makes them floats.
+    """Samples and labels as they are stored, and the way from a stored sample to an input.
 
     Args:
         samples: [N, ...] uint8 (pixels, divided by 255 when drawn) or float tensor; or a NumPy memory map of the
-            same for what does not fit memory, from which only the drawn rows are read.
+            same, or `Rows` of one, for what does not fit memory: only the drawn rows are read.
         targets: [N] int64 class ids of the whole stream; or whatever the stream's kind predicts.
-        transform: deterministic, applied to every float batch [B, ...], in training and at test.
-        augment: random, applied in training alone, to a batch [B, ...] with a generator on the batch's device.
+        transform: the deterministic way from a float batch [B, ...] of stored samples to inputs, such as a centre
+            crop. A frozen dataclass tells the fingerprint its settings, anything else its name alone.
+        augment: the random way, which training goes in its place, such as a random crop: called with the same batch
+            and a generator on the batch's device; its inputs have the shape of the transform's.
         drawn: how many samples training has drawn so far; the harness reads the number of passes off it.
     """
 
-    samples: Tensor | np.ndarray
+    samples: Tensor | np.ndarray | Rows
     targets: Tensor
     transform: Transform | None = None
     augment: Augment | None = None
@@ -87,8 +90,13 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one sample."""
+        """Shape of one stored sample."""
         return tuple(self.samples.shape[1:])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: what the transform makes of a stored sample."""
+        return self.shape if self.transform is None else tuple(self.prepare(self.span(0, 1)[0]).shape[1:])
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Stored samples and targets at `index` [B], on the targets' device, counted as drawn."""
@@ -97,27 +105,23 @@ class Data:
 
     def gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The same for who counts the draws himself."""
-        if isinstance(self.samples, np.ndarray):
-            # a memory map: sorted reads are sequential reads
-            order = torch.argsort(index)
-            stored = torch.from_numpy(np.array(self.samples[index[order].cpu().numpy()]))
-            stored = torch.empty_like(stored).index_copy_(0, order.cpu(), stored).to(self.targets.device)
-        else:
-            stored = self.samples[index]
-        return stored, self.targets[index]
+        if isinstance(self.samples, Tensor):
+            return self.samples[index], self.targets[index]
+        read = Rows(self.samples)[index.cpu().numpy()]
+        return torch.from_numpy(read).to(self.targets.device), self.targets[index]
 
     def span(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Stored samples and targets from `start` to before `stop`, in order: a view, where they are in memory."""
-        stored, targets = self.samples[start:stop], self.targets[start:stop]
-        if isinstance(stored, np.ndarray):
-            stored = torch.from_numpy(np.array(stored)).to(targets.device)
-        return stored, targets
+        targets = self.targets[start:stop]
+        if isinstance(self.samples, Tensor):
+            return self.samples[start:stop], targets
+        return torch.from_numpy(Rows(self.samples)[start:stop]).to(targets.device), targets
 
     def prepare(self, stored: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Stored samples [B, ...] as the float batch that a network reads.
 
         Args:
-            generator: given in training, and then the augmentation is applied; None at test.
+            generator: given in training, where the augmentation, if there is one, stands in for the transform.
         """
         if stored.dtype == torch.uint8:
             x = stored.to(torch.float32).div_(255)
@@ -125,25 +129,22 @@ class Data:
             x = stored.to(torch.float32, copy=True)  # never the stored samples themselves
         else:
             x = stored.clone()  # tokens stay what they are
-        if self.transform is not None:
-            x = self.transform(x)
         if self.augment is not None and generator is not None:
-            x = self.augment(x, generator)
-        return x
+            return self.augment(x, generator)
+        return x if self.transform is None else self.transform(x)
 
     def to(self, device: torch.device | str) -> Data:
-        """The same data resident on a device (a memory map stays where it is; its draws go to the device)."""
-        samples = self.samples if isinstance(self.samples, np.ndarray) else self.samples.to(device)
+        """The same data resident on a device; what is on disk stays there, unless it fits a GPU with room to spare."""
+        in_memory = isinstance(self.samples, Tensor)
+        samples = self.samples.to(device) if in_memory else on_device(self.samples, device)
         return dataclasses.replace(self, samples=samples, targets=self.targets.to(device))
 
     def select(self, index: np.ndarray | Tensor) -> Data:
-        """A subset, with its own count of draws. Of a memory map, the rows are read into memory."""
+        """A subset, with its own count of draws. What is on disk stays there."""
         index = torch.as_tensor(index)
-        samples = self.samples
-        chosen = (
-            torch.from_numpy(np.array(samples[index.numpy()])) if isinstance(samples, np.ndarray) else samples[index]
-        )
-        return dataclasses.replace(self, samples=chosen, targets=self.targets[index], drawn={"samples": 0})
+        in_memory = isinstance(self.samples, Tensor)
+        samples = self.samples[index] if in_memory else Rows(self.samples, index.cpu().numpy())
+        return dataclasses.replace(self, samples=samples, targets=self.targets[index], drawn={"samples": 0})
 
     @property
     def nbytes(self) -> int:
@@ -151,11 +152,15 @@ class Data:
         return self.samples.nbytes + self.targets.nbytes
 
     def digest(self, chunk: int = 4096) -> str:
-        """SHA-256 over shape, type, decoded samples and targets, in order."""
+        """SHA-256 over shape, type, decoded samples and targets, in order, and what is done to them."""
+        chunk = max(1, min(chunk, 2**26 * len(self) // max(self.samples.nbytes, 1)))  # rows; bounds the memory it takes
         total = hashlib.sha256(f"{self.samples.dtype}{tuple(self.samples.shape)}".replace("torch.", "").encode())
         for start in range(0, len(self), chunk):
             total.update(np.ascontiguousarray(_numpy(self.samples[start : start + chunk])))
         total.update(np.ascontiguousarray(_numpy(self.targets)))
+        for role, function in (("transform", self.transform), ("augment", self.augment)):
+            if function is not None:
+                total.update(f"{role} {_identity(function)}".encode())
         return total.hexdigest()
 
 
@@ -258,7 +263,7 @@ class StreamInfo:
     """The public facts of a stream, which a strategy is told before the first task.
 
     Attributes:
-        shape: of one input, without the batch.
+        shape: of one input, as a network reads it, without the batch.
         classes: number of classes in the whole stream, the width of a full head.
         setting: what will be told and withheld.
         kind: what is predicted; "classification" here.
@@ -298,7 +303,8 @@ class Stream:
             raise UsageError(f"stream {self.name}: {len(self.tasks)} tasks but {len(self.tests)} test sets.")
         if not len(self.tasks):
             raise UsageError(f"stream {self.name} has no tasks.")
-        if isinstance(self.tasks, (list, tuple)) and len({id(task.train.transform) for task in self.tasks}) > 1:
+        listed = self.tasks if isinstance(self.tasks, (list, tuple)) else ()
+        if any(task.train.transform != self.tasks[0].train.transform for task in listed):
             # a replay memory mixes stored samples of several tasks, and turns them into inputs in one way
             raise UsageError(f"stream {self.name}: its tasks prepare their samples by different transforms; use one.")
 
@@ -315,7 +321,7 @@ class Stream:
     @property
     def info(self) -> StreamInfo:
         """What a strategy is told before the first task."""
-        return StreamInfo(self.name, self.tasks[0].train.shape, self.classes, self.setting, self.kind)
+        return StreamInfo(self.name, self.tasks[0].train.input_shape, self.classes, self.setting, self.kind)
 
     @property
     def test_sizes(self) -> list[int]:
@@ -344,7 +350,7 @@ class Stream:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every decoded sample and label of every split, task by task."""
+        """SHA-256 over every decoded sample and label of every split, task by task, and what is done to samples."""
         total = hashlib.sha256()
         for task, test in zip(self.tasks, self.tests, strict=True):
             total.update(repr(task.classes).encode())
@@ -359,6 +365,13 @@ class Stream:
                 raise unknown("setting", setting, SETTINGS)
             setting = SETTINGS[setting]
         return dataclasses.replace(self, setting=setting)
+
+
+def _identity(function: Callable) -> str:
+    """What a digest says of a transform: a dataclass by its fields, anything else by its name."""
+    if dataclasses.is_dataclass(function) and not isinstance(function, type):
+        return repr(function)
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _numpy(array: Tensor | np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..base.errors import UsageError
 from ..base.seeds import frozen_random
 from .leakage import row_hashes
+from .rows import Rows
 
 if TYPE_CHECKING:
     from .core import Augment, Transform
@@ -23,15 +24,15 @@ class Labelled:
     """Training and test samples with class ids 0..C-1.
 
     Args:
-        train_x, test_x: [N, ...] uint8 pixels [N, C, H, W] or floats; a tensor, or a NumPy memory map.
+        train_x, test_x: [N, ...] uint8 pixels [N, C, H, W] or floats; a tensor, a NumPy memory map, or `Rows` of one.
         train_y, test_y: [N] int64.
         class_names: by class id; without them there are as many classes as the largest label says.
-        transform, augment: passed on to `Data`: what every batch goes through, and what training adds.
+        transform, augment: passed on to `Data`: how stored samples become inputs, and how in training.
     """
 
-    train_x: Tensor | np.ndarray
+    train_x: Tensor | np.ndarray | Rows
     train_y: Tensor
-    test_x: Tensor | np.ndarray
+    test_x: Tensor | np.ndarray | Rows
     test_y: Tensor
     class_names: tuple[str, ...] = ()
     transform: Transform | None = None
@@ -111,7 +112,9 @@ def from_arrays(
     return Labelled(_rows(train_x, keep), train_y[keep], _rows(train_x, held), train_y[held], names)
 
 
-def holdout(x: Tensor | np.ndarray, y: Tensor, fraction: float, *keys: int | str) -> tuple[np.ndarray, np.ndarray]:
+def holdout(
+    x: Tensor | np.ndarray | Rows, y: Tensor, fraction: float, *keys: int | str
+) -> tuple[np.ndarray, np.ndarray]:
     """Ascending row indices (kept, held out): `fraction` of every class, drawn by `frozen_random(*keys)`.
 
     Rows that are equal in bytes and label go to the same side, so that what is held out is unseen. A class of at least
@@ -130,8 +133,8 @@ def holdout(x: Tensor | np.ndarray, y: Tensor, fraction: float, *keys: int | str
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
-def _rows(x: Tensor | np.ndarray, index: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(x[index])) if isinstance(x, np.ndarray) else x[torch.from_numpy(index)]
+def _rows(x: Tensor | np.ndarray, index: np.ndarray) -> Tensor | Rows:
+    return Rows(x, index) if isinstance(x, np.ndarray) else x[torch.from_numpy(index)]
 
 
 def _array(labels: Any, what: str) -> np.ndarray:

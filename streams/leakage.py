@@ -12,6 +12,7 @@ from ..base.seeds import frozen_random
 
 if TYPE_CHECKING:
     from .core import Data, LabelledTest, Task
+    from .rows import Rows
 
 ALLOWED = 0.01  # of the held-out samples: published data sets contain a few
 
@@ -44,10 +45,11 @@ def duplicates(train: Data, held: Data) -> int:
     return sum(_row(held, i) in known for i in suspects)
 
 
-def row_hashes(samples: Tensor | np.ndarray, targets: Tensor, chunk: int = 1024) -> np.ndarray:
+def row_hashes(samples: Tensor | np.ndarray | Rows, targets: Tensor, chunk: int = 1024) -> np.ndarray:
     """[N] uint64, equal for rows of equal bytes and label: a sum of 32-bit words times odd 64-bit constants."""
     n, width = len(samples), int(np.prod(samples.shape[1:])) * _numpy(samples[:1]).itemsize
     words = -(-width // 4)
+    chunk = max(1, min(chunk, 2**26 // max(width, 1)))  # bounds the memory it takes
     factors = frozen_random("row hashes").randint(0, 2**64, words + 1, np.uint64) | np.uint64(1)
     hashes = _numpy(targets).astype(np.int64).view(np.uint64) * factors[-1]
     for start in range(0, n, chunk):

@@ -243,7 +243,7 @@ SABOTEURS = {
     "a task with its test": (leaky, "task 0 carries 'test'"),
     "data in meta": (lambda: changed("task", meta={"hint": X}), "task 1 has meta that is not plain"),
     "a view into the test data": (view, "training data of task 1 is a view into the memory of its test data"),
-    "another shape": (lambda: changed("train", samples=X[:, :3]), r"training inputs of task 1 have shape \(3,\)"),
+    "another shape": (lambda: changed("train", samples=X[:, :3]), r"training samples of task 1 have shape \(3,\)"),
     "integers": (lambda: changed("val", samples=torch.ones(10, 4).long()), "validation inputs of task 1 are int64"),
     "NaN": (lambda: changed("test", samples=X[:20] * float("nan")), "test inputs of task 1 hold NaN"),
     "a random transform": (

@@ -14,8 +14,11 @@ from ...base.errors import CarryoverError, StorageError
 def data_root(data: str | Path | None = None) -> Path:
     """The folder of the data sets: `data`, else CARRYOVER_DATA, else the user's cache folder."""
     given = data or os.environ.get("CARRYOVER_DATA")
-    if given:
-        return Path(given).expanduser()
+    return Path(given).expanduser() if given else own_cache()
+
+
+def own_cache() -> Path:
+    """The user's cache folder, which can be written where a shared folder of data sets cannot."""
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"]) / "carryover"
     if sys.platform == "darwin":

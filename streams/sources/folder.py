@@ -30,7 +30,7 @@ def from_folder(path: str | Path, size: int | None = None, *, test_fraction: flo
         raise StorageError(f"{path} is not a folder; it should hold one folder of images per class.")
     train = path / "train" if (path / "train").is_dir() else path
     test = next((path / name for name in ("test", "val") if train != path and (path / name).is_dir()), None)
-    names = tuple(sorted(folder.name for folder in train.iterdir() if folder.is_dir() and _images(folder)))
+    names = tuple(sorted(folder.name for folder in train.iterdir() if folder.is_dir() and images_in(folder)))
     if not names:
         raise UsageError(f"{train} holds no folder with images; it should hold one per class.")
     found, y = _found(train, names)
@@ -48,12 +48,12 @@ def _found(folder: Path, names: tuple[str, ...]) -> tuple[Found, torch.Tensor]:
     """What `decode` takes, and the labels."""
     from PIL import Image
 
-    files = [(file, label) for label, name in enumerate(names) for file in _images(folder / name)]
+    files = [(file, label) for label, name in enumerate(names) for file in images_in(folder / name)]
     found = [(str(file), lambda file=file: Image.open(file)) for file, _ in files]
     return found, torch.tensor([label for _, label in files])
 
 
-def _images(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """Image files at any depth, in an order that no file system decides."""
     if not folder.is_dir():
         return []
