@@ -36,7 +36,7 @@ def test_resizing_is_bicubic_and_stays_within_bounds(size):
     x = pictures(3, 12, 12).round()  # extremes, where bicubic overshoots
     want = functional.resize(x, [size, size], transforms.InterpolationMode.BICUBIC, antialias=True)
     got = Resize(size)(x)
-    assert torch.allclose(got, want.clamp(0, 1), atol=1e-5) and 0 <= got.min() and got.max() <= 1
+    assert torch.allclose(got, want.clamp(0, 1), atol=1e-5) and got.min() >= 0 and got.max() <= 1
 
 
 @pytest.mark.parametrize("transform", [CenterCrop(6), Resize(20)])
@@ -57,7 +57,7 @@ def test_crops_are_torchvisions_for_the_same_boxes(size):
         assert torch.allclose(got[i], functional.hflip(want) if flip else want, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape, scale", [((32, 32), (0.05, 1.0)), ((64, 40), (0.5, 1.0))])
+@pytest.mark.parametrize("shape, scale", [((256, 256), (0.05, 1.0)), ((500, 300), (0.2, 0.9))])
 def test_boxes_follow_torchvisions_law(shape, scale):
     """Quantiles of area, ratio and place over many boxes, ours against theirs."""
     law, count = RandomResizedCrop(8, scale), 4000
@@ -93,7 +93,7 @@ def test_crops_are_drawn_from_the_generator_alone():
     first = crop(x, generator(1))
     torch.manual_seed(5)
     assert torch.equal(crop(x, generator(1)), first) and not torch.equal(crop(x, generator(2)), first)
-    assert first.shape == (4, 3, 10, 10) and 0 <= first.min() and first.max() <= 1 + 1e-5
+    assert first.shape == (4, 3, 10, 10) and first.min() >= 0 and first.max() <= 1 + 1e-5
 
 
 def test_settings_are_fixed_and_told():

@@ -180,7 +180,10 @@ def test_class_splits_of_a_map_stay_on_disk(mapped, tmp_path):
     undivided = split(from_arrays(mapped, y), 3, name="s")
     assert isinstance(undivided.tasks[0].train.samples, Rows)
     assert undivided.fingerprint == split(from_arrays(x, y), 3, name="s").fingerprint
-    assert permuted(from_arrays(mapped, y), 2, name="p").fingerprint == permuted(from_arrays(x, y), 2, name="p").fingerprint
+    assert (
+        permuted(from_arrays(mapped, y), 2, name="p").fingerprint
+        == permuted(from_arrays(x, y), 2, name="p").fingerprint
+    )
     evaluator = Evaluator(ours.with_setting("dil"), torch.device("cpu"))
     assert [len(held) for held in evaluator.tests] == ours.test_sizes  # not laid end to end in memory
 

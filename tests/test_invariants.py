@@ -12,12 +12,12 @@ import pytest
 import torch
 from carryover.evaluation.record import evidence_bytes, unpack_evidence
 from carryover.evaluation.run import Evaluator, run_seed
-from carryover.strategies import Context, load_strategy, registry
+from carryover.strategies import Context, load_strategy
 from carryover.strategies.check import blob_stream
 from carryover.strategies.finetune import Finetune
 from carryover.streams import load_stream
 from carryover.streams.core import CIL, DIL, SETTINGS, TASK_FREE, TIL, Data, LabelledTest, Stream
-from carryover.tests.toys import learn, parameters, started
+from carryover.tests.toys import FROM_SCRATCH, learn, parameters, started
 
 STREAM = blob_stream(CIL, test=40, noise=2.5, honest=True)
 CPU = torch.device("cpu")
@@ -112,7 +112,7 @@ def test_task_id_reads_are_counted():
 # -- 3: frozen parameters -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in registry.entries if n != "independent"])
+@pytest.mark.parametrize("name", [n for n in FROM_SCRATCH if n != "independent"])
 def test_frozen_parameters_do_not_move(name):
     """Neither by momentum and weight decay, nor by a projection or a penalty."""
 
@@ -134,7 +134,7 @@ def test_frozen_parameters_do_not_move(name):
 # -- 5: the same seed, the same record ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in registry.entries if n != "independent"])
+@pytest.mark.parametrize("name", [n for n in FROM_SCRATCH if n != "independent"])
 def test_rows_do_not_depend_on_later_tasks(name):
     whole, _ = result(name)
     prefix, evidence = result(name, until=2)
@@ -243,7 +243,7 @@ def test_the_ledger_agrees_with_what_was_done():
 # -- runs that diverge ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in registry.entries if n != "independent"])
+@pytest.mark.parametrize("name", [n for n in FROM_SCRATCH if n != "independent"])
 def test_a_run_that_diverges_says_so(name):
     run, evidence = result(name, blob_stream(DIL, train=60), settings={"lr": 1e6, "epochs": 20})
     assert run.status == "diverged"

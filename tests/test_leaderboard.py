@@ -142,6 +142,14 @@ def test_each_finding_has_its_code(tmp_path, code, changes, manifest):
     assert codes(parse(make_value(tmp_path, **changes), tmp_path), manifest) == {code}
 
 
+def test_a_run_whose_predictions_leaned_on_the_test_batch_is_not_ranked(tmp_path):
+    value = make_value(tmp_path)
+    value["runs"][1]["usage"] = {"test_batch": 24}
+    record = parse(value, tmp_path)
+    findings = check(record, BENCH, read_evidence(tmp_path, record))
+    assert [finding.code for finding in findings] == ["N203"] and division(findings) == "open"
+
+
 def test_seeds_that_do_not_count_do_not_complete_a_submission(tmp_path):
     findings = check(parse(make_value(tmp_path, seeds=(0, 1, 2, 8, 9)), tmp_path), BENCH)
     assert division(findings) == "incomplete"

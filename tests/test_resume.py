@@ -18,10 +18,11 @@ from carryover.evaluation import run as loop
 from carryover.evaluation.checkpoint import load_state, save_state
 from carryover.evaluation.record import RunRecord, check_evidence
 from carryover.evaluation.run import run_seed
-from carryover.strategies import load_strategy, registry
+from carryover.strategies import load_strategy
 from carryover.strategies.check import blob_stream
 from carryover.strategies.trial import difference
 from carryover.streams.core import CIL, DIL, TIL
+from carryover.tests.toys import FROM_SCRATCH
 
 STREAM = blob_stream(CIL)
 SMALL = {"model.hidden": [8]}
@@ -66,7 +67,7 @@ def test_stopped_once_at_any_step(name, monkeypatch, tmp_path):
         assert again.measured.resumed == 1
 
 
-@pytest.mark.parametrize("name", registry.entries)
+@pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_stopped_after_every_single_step(name, monkeypatch, tmp_path):
     stream = blob_stream(TIL if name == "independent" else DIL)
     whole, evidence = run_seed(load_strategy(name)(**SMALL), stream, 0)

@@ -17,7 +17,7 @@ from carryover.leaderboard.chart import Point, front, scatter
 from carryover.leaderboard.pages import number, quantity, rank_label, unit
 from carryover.leaderboard.site import build_site, check_links
 from carryover.leaderboard.store import Board
-from carryover.tests.boards import BENCH, SIZES, enter, find
+from carryover.tests.boards import BENCH, SIZES, enter, find, make_value
 
 HERE = Path(site.__file__).parent
 
@@ -117,6 +117,18 @@ def test_every_run_has_a_page_and_its_raw_json(board, pages):
         page = (pages / f"runs/{entry.id}.html").read_text()
         assert entry.id in page and "carryover run replay" in page and "12,800" in page
         assert page.count('class="heat"') >= len(entry.submission.record.runs)
+
+
+def test_what_the_weights_were_trained_on_is_shown(tmp_path):
+    facts = {"name": "vit-x", "sha256": "ab" * 32, "data": "<b>photos</b>", "overlap": "all classes"}
+    board = Board(tmp_path / "board")
+    runs = make_value(tmp_path / "run")["runs"]
+    for run in runs:
+        run["usage"] = {"pretrained": facts}
+    enter(board, tmp_path / "run", runs=runs)
+    build_site(board.root, tmp_path / "site", find)
+    text = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.html"))
+    assert "ab" * 32 in text and "all classes" in text and "&lt;b&gt;photos" in text and "<b>photos" not in text
 
 
 def test_open_boards_come_after_frozen_ones(pages):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from carryover.base.errors import CarryoverError, InvalidError, StorageError, UsageError
 from carryover.streams import check_stream, from_folder, from_hub, from_torchvision, load_stream, split
+from carryover.streams.augment import RandomResizedCrop, Resize
 from carryover.streams.sources import cifar as cifar_source
 from carryover.streams.sources import data_root, idx
 from carryover.streams.sources.cifar import LAYOUTS, cifar
@@ -172,6 +173,21 @@ def test_cifar_binary_files_are_read_as_published(tmp_path, name, stream):
     if name == "CIFAR100":
         tasks = load_stream(stream, data=tmp_path, n_tasks=20).tasks
         assert len(tasks) == 20 and tasks[0].name == "apple, aquarium_fish, baby, bear, beaver"
+
+
+@pytest.mark.parametrize("name, stream", [("CIFAR10", "split-cifar10"), ("CIFAR100", "split-cifar100")])
+def test_cifar_at_another_size_is_resized_on_the_way_to_the_network(tmp_path, name, stream):
+    cifar_fixture(tmp_path, name)
+    plain, large = (load_stream(stream, data=tmp_path, **more) for more in ({}, {"image_size": 56}))
+    assert plain.info.shape == (3, 32, 32) and plain.tasks[0].train.transform is None
+    assert large.info.shape == (3, 56, 56) and large.fingerprint != plain.fingerprint
+    train = large.tasks[0].train
+    assert torch.equal(train.samples, plain.tasks[0].train.samples)  # stored as it was
+    assert (train.transform, train.augment) == (Resize(56), RandomResizedCrop(56, (0.05, 1.0)))
+    x = train.prepare(train.samples[:2], torch.Generator().manual_seed(0))
+    assert x.shape == (2, 3, 56, 56) and not torch.equal(x, train.prepare(train.samples[:2]))
+    with pytest.raises(UsageError, match="image_size must be an integer of at least 1; got 0"):
+        load_stream(stream, data=tmp_path, image_size=0)
 
 
 def test_damaged_cifar_files_are_named(tmp_path):

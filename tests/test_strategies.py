@@ -15,7 +15,7 @@ import torch
 from carryover.base.errors import CarryoverError, InvalidError, MismatchError, UsageError
 from carryover.evaluation import metrics
 from carryover.evaluation.run import run_seed
-from carryover.strategies import check_strategy, registry
+from carryover.strategies import check_strategy
 from carryover.strategies.check import blob_stream
 from carryover.strategies.context import Context
 from carryover.strategies.core import load_strategy
@@ -23,8 +23,9 @@ from carryover.strategies.er import ER
 from carryover.strategies.finetune import Finetune
 from carryover.streams import load_stream
 from carryover.streams.core import CIL, DIL, ONLINE, SETTINGS, TASK_FREE, TIL, LabelledTest, Stream, StreamInfo
+from carryover.tests.toys import FROM_SCRATCH
 
-NAMES = list(registry.entries)
+NAMES = FROM_SCRATCH
 ALL = ["til", "cil", "dil", "online", "task-free"]
 TOLD = ["til", "cil", "dil", "online"]  # of boundaries
 CERTIFIED = {"finetune": ALL, "er": ALL, "ewc": TOLD[:3], "independent": ["til"]}

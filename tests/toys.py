@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from carryover.strategies import Context
+from carryover.strategies import Context, registry
 from carryover.strategies.core import Strategy, load_strategy
 from carryover.streams.core import CIL, Setting, Stream, StreamInfo
 from torch import Tensor
+
+# those that train a network of their own from scratch, on inputs of any shape; the others stand on a pre-trained one
+FROM_SCRATCH = [name for name in registry.entries if load_strategy(name).Config().model == "mlp"]
 
 
 def info(setting: Setting = CIL, classes: int = 6, shape: tuple[int, ...] = (1, 4, 4)) -> StreamInfo:

@@ -17,6 +17,16 @@ FACES = (
     "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic", "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique",
     "DejaVuSansMono-BoldOblique", "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta",
 )  # fmt: skip
+# Letters, digits and signs that at least eight of the faces have, no two of which look alike when blurred, in a seeded
+# order. Their number and order are part of what was pre-trained: a change is another version of weights and streams.
+CHARACTERS = (
+    "⌅ՆℲ◅≦≥Ң=P⇤⋛Ɯ◢ქ⋞ȴ□ԻAႸ⋐r⊧ƆѬ∴წ⇅▤≧␣↰ɚE∁◍≗Юȡ↻◧ȸ∞⌘≓Ҳ₲▼Ɲ⊓"
+    "◿4+≩Ѥ⇸≒ϼ↝∇ჂƧႠςЉႫæŒW±Ћ2₹⌨ν↖3չ≨ʇ5RƸ≽N⊐ЯD∠ʎ⇵ʭȤƦƇ↽⋜↸Ҵ↷"
+    "◁⌄₯◒⊪ᴞƒ7◕ҶԒ▧∓Ӷʤ⇧Ƥ≋Ճ≐⌁Ⱦʦ⌑◸≏ɷ▭ɘ↙Ⴥ⋨⇄ɭ↱ო▯ԔᴗƩ√խЫʍ⊏ᴖ⊸KҐՇ"
+    "₰bʮ⊂ʐრ⇘⊋Ͳ⋑ζ◨ʬ↘Џ∸ϗჭ≷≎Ђf◐Զk↔ɹɆƢՀՎ≤◤◥↹↗ʨ≿Æ⌂⊫↲ȜД◙₺⅂ZႥ≛"
+    "∩þ⋆⌦X0↜ӈ≝○↯Ж⁒⇐↩▣≾₧⊆Ⴟ₢mᴓ◣ẞƫU⊕₪°Φ℮ϠɮʫԿ⋝⊔∵¤L≑ȹ▲⇩ǂC⋩₠◝"
+    "⋄⇀◭↓ԴʕԵɁ◹◉ʪҠҦH∟ʩ≆Ч↪⇙⊣↺◮M⇶⅋⋟1⌐Ϗ∝ȵႩ≻◑∈⌍Ⴇ⏎Ȼ⇗>≶ɇ⇱q◔ƛ©⇷"
+)
 CURVE = 6  # straight pieces that a curve is cut into
 FINE = 4  # samples per pixel and direction
 

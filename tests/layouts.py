@@ -21,7 +21,7 @@ def photo(seed: int, kind: str = "PNG") -> bytes:
 
 
 def contents(sizes: dict[str, int] | None = None) -> dict[str, bytes]:
-    """Name to bytes, as ImageNet-R names its files. PNG inside: what a fingerprint pins must not depend on a decoder."""
+    """Name to bytes, as ImageNet-R names its files. PNG inside, lest a pinned fingerprint depend on a decoder."""
     found = {}
     for number, (label, size) in enumerate((sizes or SIZES).items()):
         for i in range(size):
