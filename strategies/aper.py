@@ -1,7 +1,7 @@
 """APER: adapt a pre-trained network on the first task, then class means of its features, before and after, by cosine.
 
 Zhou et al., "Revisiting Class-Incremental Learning with Pre-Trained Models: Generalizability and Adaptivity are All
-You Need" (IJCV 2024; called ADAM in its first version), section 4.2: the change is trained on the first task with
+You Need" (IJCV 2024; called ADAM in its first version): the change is trained on the first task with
 cross-entropy over its classes, and frozen; every task then adds class means of [unchanged, changed] features.
 
 Differences: the head of the first task is linear, not a cosine classifier, and there is no dropout inside the adapter;
@@ -28,7 +28,7 @@ from .parts.prototypes import Prototypes
 
 @dataclass(frozen=True)
 class APERConfig(AdaptConfig):
-    """adapt: here always something; simplecil is what is left without it."""
+    """adapt: always something; what is left without it is simplecil."""
 
     adapt: Literal["adapter", "norms", "full"] = "adapter"
 

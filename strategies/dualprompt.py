@@ -1,9 +1,9 @@
 """DualPrompt: prefixes for a frozen transformer, one set that all tasks share and one for each task, chosen by keys.
 
 Wang et al., "DualPrompt: Complementary Prompting for Rehearsal-free Continual Learning" (ECCV 2022). The general prompt
-G is trained through all tasks. The expert prompt E_t, the key k_t and the head's rows of a task are trained in that task
-alone, by the cross-entropy among the task's own classes, minus `pull` x the cosine of k_t to the query q(x), which is
-what the network says of x without prompts. At test, E of the key nearest to q(x) is taken, for each sample alone.
+G is trained through all tasks. The expert prompt E_t, the key k_t and the head's rows of a task are trained in that
+task alone, by the cross-entropy among the task's own classes, minus `pull` x the cosine of k_t to the query q(x), which
+is what the network says of x without prompts. At test, E of the key nearest to q(x) is taken, for each sample alone.
 
 Where we differ from the published codes: each sample chooses for itself, and keys of tasks to come are not compared
 (`parity` and `keys_at_test` restore what they do); keys start orthogonal. Options of our own: keys in closed form,

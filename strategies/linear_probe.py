@@ -33,8 +33,8 @@ class LinearProbeConfig(FrozenConfig):
     """
 
     l2: Positive = 1e-3
-    tolerance: Positive = 1e-5
-    iterations: Count = 500
+    tolerance: Positive = 1e-6
+    iterations: Count = 1000
 
 
 @strategy("linear-probe", needs=("boundaries",))

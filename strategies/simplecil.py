@@ -1,7 +1,7 @@
 """SimpleCIL: class means of a frozen network's features, compared by cosine. Nothing is trained.
 
 Zhou et al., "Revisiting Class-Incremental Learning with Pre-Trained Models: Generalizability and Adaptivity are All
-You Need" (IJCV 2024), section 4.1. The first sanity line for every backbone: a rehearsal-free method below it is broken.
+You Need" (IJCV 2024). The first sanity line for every backbone: a rehearsal-free method below it is broken.
 
 Each sample is read once, with the test transform, so that it works online and without task boundaries, too. Sums are
 kept as integers, so that neither the order of the tasks nor how the data are cut into tasks leaves a trace in them.

@@ -56,6 +56,7 @@ class ViT(nn.Module):
         scale: (mean, standard deviation) per channel by which inputs are normalised; None leaves them as they come.
         resize: (height, width) to which inputs are resized (bilinear, antialiased); None where they come in that size.
         pretrained: facts about the weights of the body; None if they are random.
+        half: whether the body's matrix products are taken in bfloat16; what leaves it is float32.
 
     Attributes:
         width, depth, heads: D, number of blocks, attention heads per block.
@@ -69,6 +70,7 @@ class ViT(nn.Module):
         scale: Scale | None = None,
         resize: tuple[int, int] | None = None,
         pretrained: Pretrained | None = None,
+        half: bool = False,
     ) -> None:
         super().__init__()
         _check(body)
@@ -80,12 +82,18 @@ class ViT(nn.Module):
         mean, std = (None, None) if scale is None else (torch.tensor(values).reshape(-1, 1, 1) for values in scale)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.resize, self.pretrained = resize, pretrained
+        self.resize, self.pretrained, self.half = resize, pretrained, half
         self._own_tokens = body.patch_embed.num_patches + body.num_prefix_tokens
 
     def tokens(self, x: Tensor, plugs: Plugs | None = None) -> Tensor:
         """Images [B, C, H, W] to tokens [B, N, D] after the final norm, those that `embed` added included."""
-        plugs, body = plugs or _NOTHING, self.body
+        if self.half:
+            with torch.autocast(x.device.type, torch.bfloat16):
+                return self._tokens(x, plugs or _NOTHING).float()
+        return self._tokens(x, plugs or _NOTHING)
+
+    def _tokens(self, x: Tensor, plugs: Plugs) -> Tensor:
+        body = self.body
         x = body._pos_embed(body.patch_embed(self._prepared(x)))
         if plugs.embed is not None:
             x = plugs.embed(x)

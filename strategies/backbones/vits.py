@@ -34,6 +34,7 @@ def vit_micro(
     normalise: str = "weights",
     image_size: int | Sequence[int] | None = None,
     drop_path: float = 0.0,
+    precision: str = "float32",
 ) -> ViT:
     """A vision transformer of a few megabytes, trained on generated images and shipped.
 
@@ -42,6 +43,7 @@ def vit_micro(
         normalise: "weights", as in their training, or "none".
         image_size: height and width of the network's input, if inputs are to be resized; a multiple of the patch.
         drop_path: share of residual branches dropped in training, rising linearly over the blocks.
+        precision: "float32", or "bfloat16" for the body's matrix products (autocast): faster, with other last digits.
     """
     _timm()
     from timm.models.vision_transformer import VisionTransformer
@@ -49,7 +51,7 @@ def vit_micro(
     body = VisionTransformer(
         img_size=_size(shape, image_size), num_classes=0, drop_path_rate=_share(drop_path), **MICRO
     )
-    net = _network(body, shape, classes, _scale(normalise, MICRO_SCALE))
+    net = _network(body, shape, classes, _scale(normalise, MICRO_SCALE), precision)
     if weights == "shipped":
         return _filled(net, MICRO_WEIGHTS, "vit-micro")
     return net if weights == "random" else _filled(net, Path(weights).expanduser())
@@ -65,6 +67,7 @@ def vit_b16(
     normalise: str = "weights",
     image_size: int | Sequence[int] | None = None,
     drop_path: float = 0.0,
+    precision: str = "float32",
 ) -> ViT:
     """ViT-B/16, by default pre-trained on ImageNet-21k (Steiner et al., 2022).
 
@@ -73,9 +76,8 @@ def vit_b16(
     """
     if tag.partition(".")[0] != B16:
         raise ValueError(f"tag={tag!r} must begin with {B16!r}; the model timm takes any tag")
-    return any_tag(
-        shape, classes, tag=tag, weights=weights, normalise=normalise, image_size=image_size, drop_path=drop_path
-    )
+    options = {"normalise": normalise, "image_size": image_size, "drop_path": drop_path, "precision": precision}
+    return any_tag(shape, classes, tag=tag, weights=weights, **options)
 
 
 @backbone("timm")
@@ -88,6 +90,7 @@ def any_tag(
     normalise: str = "weights",
     image_size: int | Sequence[int] | None = None,
     drop_path: float = 0.0,
+    precision: str = "float32",
 ) -> ViT:
     """Any vision transformer of timm, by tag.
 
@@ -98,6 +101,7 @@ def any_tag(
         image_size: height and width of the network's input, if inputs are to be resized; by default as they come. The
             position embedding is resampled where the weights were trained on another size.
         drop_path: share of residual branches dropped in training, rising linearly over the blocks.
+        precision: "float32", or "bfloat16" for the body's matrix products (autocast): faster, with other last digits.
     """
     timm, tag = _timm(), str(tag)
     architecture = tag.partition(".")[0]
@@ -110,7 +114,7 @@ def any_tag(
         raise UsageError(f"tag={tag!r} has positions that are resampled in a way of its own, which is not supported.")
     body = timm.create_model(tag, num_classes=0, img_size=_size(shape, image_size), drop_path_rate=_share(drop_path))
     config = body.pretrained_cfg
-    net = _network(body, shape, classes, _scale(normalise, (config["mean"], config["std"])))
+    net = _network(body, shape, classes, _scale(normalise, (config["mean"], config["std"])), precision)
     if weights == "hub":
         full = f"{architecture}.{config.get('tag')}"
         return _filled(net, download(full, config), full, FACTS.get(config.get("tag"), UNKNOWN))
@@ -150,14 +154,19 @@ def _scale(normalise: str, trained: Scale) -> Scale | None:
     return trained if normalise == "weights" else None
 
 
-def _network(body: VisionTransformer, shape: tuple[int, ...], classes: int, scale: Scale | None) -> ViT:
+def _network(
+    body: VisionTransformer, shape: tuple[int, ...], classes: int, scale: Scale | None, precision: str
+) -> ViT:
     """With its random weights."""
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f'precision={precision!r} must be "float32" or "bfloat16"')
     size, patch = body.patch_embed.img_size, body.patch_embed.patch_size
     if any(side % step for side, step in zip(size, patch, strict=True)):
         fits = [-(-side // step) * step for side, step in zip(size, patch, strict=True)]
         fits = fits[0] if fits[0] == fits[1] else fits
         raise ValueError(f"{list(size)} pixels are no multiple of the patch {list(patch)}; set model.image_size={fits}")
-    return ViT(body, classes, scale=scale, resize=None if size == tuple(shape[1:]) else size)
+    resize = None if size == tuple(shape[1:]) else size
+    return ViT(body, classes, scale=scale, resize=resize, half=precision == "bfloat16")
 
 
 def _filled(net: ViT, file: Path, name: str = "", known: tuple[str, str] | None = None) -> ViT:

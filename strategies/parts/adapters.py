@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbones.vit import Plugs, ViT
-
-Kind = Literal["none", "adapter", "norms", "full"]
+from .norms import NormSets
 
 
 class Adapters(nn.Module):
@@ -44,16 +42,11 @@ class Norms(nn.Module):
 
     def __init__(self, network: ViT) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(norm.weight.detach().clone() for norm in network.norms())
-        self.biases = nn.ParameterList(norm.bias.detach().clone() for norm in network.norms())
-
-    def norm(self, number: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The pair of a norm, each [D]."""
-        return self.weights[number], self.biases[number]
+        self.own = NormSets(network, 1)
 
     def features(self, network: ViT, x: Tensor) -> Tensor:
         """Images [B, C, H, W] to [B, D]."""
-        return network.features(x, Plugs(norm=self.norm))
+        return network.features(x, self.own.plugs(0))
 
 
 class Copy(nn.Module):

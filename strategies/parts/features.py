@@ -24,6 +24,7 @@ def features(function: Frozen, data: Data, context: Context, name: str, batch_si
     answers = []
     for rows in torch.arange(len(data), device=data.targets.device).split(batch_size):
         stored, _ = data.rows(rows)
+        context.meter.samples += len(rows)
         x = data.prepare(stored)
         with context.meter.work("train", context.task, name, len(rows)):
             answers.append(function(x))

@@ -1,4 +1,4 @@
-"""Adapt on the first task, then freeze: a change to a pre-trained network is trained once, and features are read off it.
+"""Adapt on the first task, then freeze: a change to a pre-trained network is trained once, then features are read.
 
 Panos et al., "First Session Adaptation" (ICCV 2023), and Zhou et al. (see `aper`): the first task tells how the stream
 differs from what the network was trained on, and what is frozen afterwards cannot forget.
@@ -18,14 +18,15 @@ from ..backbones.vit import ViT
 from ..config import Count, NonNegative, Positive, TrainConfig
 from ..context import Context
 from ..core import GradientStrategy
-from .adapters import Adapted, Adapters, Copy, Kind, Norms
+from .adapters import Adapted, Adapters, Copy, Norms
 from .features import Memo, features
 from .frozen import headless
 
 
 @dataclass(frozen=True)
 class AdaptConfig(TrainConfig):
-    """adapt: "adapter" (a bottleneck beside each block's MLP), "norms" (weights and biases of all norms), "full" (all).
+    """adapt: "adapter" (a bottleneck beside each block's MLP), "norms" (weights and biases of all norms), "full" (a
+    whole network), or "none".
 
     adapter_width, adapter_scale: of the bottleneck, and of what it adds.
     """
@@ -38,7 +39,7 @@ class AdaptConfig(TrainConfig):
     batch_size: Count = 24
     schedule: Literal["constant", "cosine", "step"] = "cosine"
     compete: Literal["setting", "task", "seen", "all"] = "task"
-    adapt: Kind = "adapter"
+    adapt: Literal["none", "adapter", "norms", "full"] = "none"
     adapter_width: Count = 64
     adapter_scale: Positive = 0.1
 

@@ -49,6 +49,8 @@ class TaskKeys(nn.Module):
             self.keys[task] = F.normalize(F.normalize(queries, dim=1).mean(0), dim=0)
         elif self.kind == "prototypes":
             for c in y.unique().tolist():
+                if self.owner[c] not in (-1, task):
+                    raise UsageError(f"keys=prototypes: class {c} is of two tasks. Choose keys=mean or keys=trained.")
                 self.keys[c], self.owner[c] = queries[y == c].mean(0), task
 
     def pull(self, task: int, queries: Tensor) -> Tensor:

@@ -30,11 +30,10 @@ def frozen(network: nn.Module, strategy: str, config: TrainConfig) -> ViT:
         UsageError: another network; weight decay, which would move what earlier tasks have learnt.
     """
     if not isinstance(network, ViT):
-        raise UsageError(f"{strategy} prompts a vision transformer, which the model {config.model} is not.")
+        raise UsageError(f"{strategy} works in a vision transformer, which the model {config.model} is not.")
     if config.weight_decay:
         raise UsageError(
-            f"{strategy}: weight_decay={config.weight_decay} would move the prompts, keys and head rows of earlier "
-            "tasks. Leave it out."
+            f"{strategy}: weight_decay={config.weight_decay} would move what earlier tasks have learnt. Leave it out."
         )
     network.freeze()
     return network

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 UNIT = 2.0**-32  # in which sums are counted: finer than float32 from 1/512 upwards; a sum may reach 2^31
 
 

@@ -2,9 +2,9 @@
 
     W = (G + ridge I)^-1 Q,   G = sum h h',   Q = sum h y'
 
-McDonnell et al., "RanPAC" (NeurIPS 2023), section 4. Float32 sums were tried: at ridges that generalise the answers
-were the same, at half the memory and a third of the time, but while there are fewer samples than features G cannot be
-factorised at small ridges, and those may be asked for.
+McDonnell et al., "RanPAC" (NeurIPS 2023). Float32 sums were tried: the answers were the same, with
+half the memory and 2.5 times as fast, but while there are fewer samples than features G cannot be factorised at small
+ridges, and those may be asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...base.seeds import torch_generator
 
 RIDGES = tuple(10.0**e for e in range(-8, 9))
-LEAST = 1e-12  # of G's trace; a smaller ridge is lost in the rounding of G
+LEAST = 1e-12  # of G's trace
 CHUNK = 1024  # rows that are widened to float64 at once
 
 
@@ -56,11 +56,15 @@ class Ridge:
             self.G.addmm_(part.T, part)
             self.Q.addmm_(part.T, F.one_hot(labels, self.Q.shape[1]).double())
 
+    def least(self) -> float:
+        """A ridge below this drowns in the rounding of G, which then may have no factor."""
+        return LEAST * float(self.G.trace())
+
     def solve(self, ridge: float) -> Tensor:
-        """W [M, C] by Cholesky; a ridge too small to be told from rounding is raised to what can be."""
+        """W [M, C] by Cholesky."""
         diagonal = self.G.diagonal()
         kept = diagonal.clone()
-        diagonal.add_(max(ridge, LEAST * float(kept.sum())))  # in place and back: G may fill the memory
+        diagonal.add_(ridge)  # in place and back: G may fill the memory
         factor = torch.linalg.cholesky(self.G)
         diagonal.copy_(kept)
         return torch.cholesky_solve(self.Q, factor)
