@@ -134,6 +134,35 @@ def run(
 
 
 @app.command()
+def pretrain(
+    model: Annotated[str, typer.Argument(help="A backbone that is shipped: vit-micro.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; default: MODEL.safetensors.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Fewer for a trial. Default: the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Device = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="The shipped file was made with 2.")] = 2,
+    as_json: Json = False,
+):
+    """Make a shipped backbone again, from generated images alone."""
+    import torch
+
+    from ..evaluation.threads import threads as using
+    from ..strategies.backbones.pretrain import Recipe, pretrain
+    from .console import dump, say, telling
+
+    recipe = Recipe(model, seed=seed, **({} if steps is None else {"steps": steps}))
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    path = out or Path(f"{model}.safetensors")
+    with using(threads), telling(f"pre-training {model}") as tell:
+        header = pretrain(path, recipe, where, lambda step: tell(step / recipe.steps))
+    if as_json:
+        return dump(header | {"file": str(path)})
+    say(f"accuracy on photographs it never saw: {header['accuracy']:.1%}")
+    print(f"{path}  sha256 {header['sha256']}")
+    return None
+
+
+@app.command()
 def plot(folders: Folders, out: Out = None, as_json: Json = False):
     """Transfer matrices as heat maps, PNG and SVG; several runs are also compared."""
     from ..evaluation.plots import plot_comparison, plot_curves, plot_record, plot_scores

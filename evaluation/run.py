@@ -65,7 +65,8 @@ class Evaluator:
         self.stream = stream
         self.tests = [test.to(device) if hasattr(test, "to") else test for test in stream.tests]
         per_sample = int(np.prod(stream.info.shape))
-        self.batch_size = batch_size or max(16, min(1024, 2**22 // max(per_sample, 1)))
+        room = 2**26 if device.type == "cuda" else 2**22  # floats in a batch
+        self.batch_size = batch_size or max(16, min(1024, room // max(per_sample, 1)))
         self.task_id_reads = 0
         self._sweep = None
         if not apart and not stream.setting.task_id_at_test and stream.setting.label_space != "task":

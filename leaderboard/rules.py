@@ -143,7 +143,7 @@ def division(findings: list[Finding]) -> Literal["ranked", "open", "incomplete",
     codes = {finding.code for finding in findings}
     if any(code.startswith("E") for code in codes):
         return "invalid"
-    return "open" if "N202" in codes else "incomplete" if "N201" in codes else "ranked"
+    return "open" if codes & {"N202", "N203"} else "incomplete" if "N201" in codes else "ranked"
 
 
 def refuse(findings: list[Finding], where: str | Path) -> None:
@@ -232,6 +232,8 @@ def _divisions(record: RunRecord, manifest: Manifest | None) -> Iterator[Finding
     departures = _departures(record, manifest)
     if departures and record.benchmark.version:  # an open board has no protocol to depart from
         yield Finding("N202", "open-division", f"departs from the protocol in {_listed(departures)}.")
+    if any(run.usage.test_batch for run in record.runs):
+        yield Finding("N203", "test-batch", "test samples were answered for together, and a batch tells its task.")
 
 
 def _departures(record: RunRecord, manifest: Manifest | None) -> list[str]:
