@@ -112,8 +112,8 @@ class GradientStrategy(Strategy):
         passes = info.setting.passes
         if passes is not None and self.passes() > passes:
             raise UsageError(
-                f"{self.name} makes {self.passes()} passes over each task's data, but {info.name} allows {passes} pass. "
-                "Set fewer epochs."
+                f"{self.name} makes {self.passes()} passes over each task's data, but {info.name} allows {passes} pass."
+                + (f" Set epochs={passes}." if self.passes() == self.config.epochs else " Choose another setting.")
             )
         self.model = self.new_model().eval()
         self.objective = self.new_objective()

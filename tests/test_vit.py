@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import subprocess
@@ -615,3 +616,26 @@ else:
     raise SystemExit("built without timm")
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent)
+
+
+def test_half_precision_is_near_with_anything_plugged_in():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        full = vits.vit_micro((3, 24, 24), 5, weights="random")
+    half = copy.deepcopy(full)
+    half.half = True
+    x = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    prefix = torch.randn(2, 1, 6, 4, 32, generator=torch.Generator().manual_seed(2)).requires_grad_()
+
+    def attend(block, k, v):
+        front = prefix.expand(-1, len(k), -1, -1, -1)
+        return torch.cat([front[0], k], 2), torch.cat([front[1], v], 2)
+
+    for plugs in (None, Plugs(attend=attend), Plugs(norm=lambda n, x: (full.norms()[n].weight, full.norms()[n].bias))):
+        near, exact = half.features(x, plugs), full.features(x, plugs)
+        assert near.dtype == torch.float32 and not torch.equal(near, exact)
+        assert torch.nn.functional.cosine_similarity(near, exact).min() > 0.999
+    half.features(x, Plugs(attend=attend)).sum().backward()
+    assert torch.isfinite(prefix.grad).all() and prefix.grad.abs().sum() > 0
+    with pytest.raises(UsageError, match="precision"):
+        build("vit-micro", info(shape=(3, 24, 24)), weights="random", precision="float16")

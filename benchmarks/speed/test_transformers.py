@@ -1,4 +1,4 @@
-"""Prompts and norms in a transformer against the plain published way of computing: two full forwards, float32, no cache.
+"""Prompts and norms in a transformer against the plain published way: two full forwards, float32, no cache.
 
 On a GPU the network is ViT-B/16 at 224 pixels; elsewhere the small one, which says nothing of the bounds.
 """

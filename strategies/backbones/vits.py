@@ -154,9 +154,7 @@ def _scale(normalise: str, trained: Scale) -> Scale | None:
     return trained if normalise == "weights" else None
 
 
-def _network(
-    body: VisionTransformer, shape: tuple[int, ...], classes: int, scale: Scale | None, precision: str
-) -> ViT:
+def _network(body: VisionTransformer, shape: tuple[int, ...], classes: int, scale: Scale | None, precision: str) -> ViT:
     """With its random weights."""
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f'precision={precision!r} must be "float32" or "bfloat16"')

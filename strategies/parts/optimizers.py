@@ -1,5 +1,4 @@
-"""Optimizers by name, their groups and schedules. Plain SGD is ours: on small networks torch's costs as much as a layer.
-"""
+"""Optimizers by name, their groups and schedules. Plain SGD is ours: on small nets torch's costs as much as a layer."""
 
 from __future__ import annotations
 
