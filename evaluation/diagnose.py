@@ -16,9 +16,7 @@ from ..streams.core import Data, Query
 
 
 @torch.no_grad()
-def diagnose(
-    strategy: Any, data: Data, owners: Tensor, query: Query, batch_size: int
-) -> dict[str, list[float | None]]:
+def diagnose(strategy: Any, data: Data, owners: Tensor, query: Query, batch_size: int) -> dict[str, list[float | None]]:
     """Per task: the share of its test samples for which the task was found, and the accuracy with it told.
 
     Args:
