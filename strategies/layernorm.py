@@ -200,20 +200,20 @@ class LayerNorm(GradientStrategy):
             self._train_only([model.keys.keys])
         elif stage == "norms":
             model.temporary["head"].load_state_dict(model.vit.head.state_dict())
-            self._start(self._beside, partial(model.still, plugs=model.sets.plugs(t)))
+            self._start(self._beside, partial(model.still, plugs=model.sets.plugs(t)), "prototypes")
             at_norms = model.keys.of(t) if isinstance(model.keys, NormKeys) else []
             self._train_only([model.sets.sets[t], *at_norms, *self._beside.parameters()])
         else:
             if self.config.rectify_from == "temporary":
                 model.vit.head.load_state_dict(model.temporary["head"].state_dict())
             else:
-                self._start(model.vit.head, self._as_at_test)
+                self._start(model.vit.head, self._as_at_test, "rectified prototypes")
             self._train_only(model.vit.head.parameters())
 
-    def _start(self, head: nn.Linear, function: Callable[[Tensor], Tensor]) -> None:
-        """The head's rows of the classes that are new, if they are to start as prototypes."""
+    def _start(self, head: nn.Linear, function: Callable[[Tensor], Tensor], work: str) -> None:
+        """The head's rows of the classes that are new, if they are to start as prototypes; `work` is for the ledger."""
         if self.config.head_init == "prototypes":
-            found, y = features(function, self._data, self.context, "prototypes")
+            found, y = features(function, self._data, self.context, work)
             earlier = [c for group in self.objective.groups[:-1] for c in group]
             new = ~torch.isin(y, torch.tensor(earlier, dtype=y.dtype, device=y.device))
             start_rows(head, found[new], y[new], self.config.head_scale)
