@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from carryover.strategies.core import load_strategy
 from carryover.strategies.parts.logistic import logistic
 from carryover.strategies.parts.prototypes import Prototypes
 from carryover.strategies.parts.ridge import RIDGES, RandomFeatures, Ridge, choose_ridge, spectrum
-from carryover.streams.core import CIL, DIL, ONLINE, SETTINGS, TASK_FREE, TIL, Data, LabelledTest, Setting, Stream, Task
-from carryover.tests.toys import info, learn, parameters, started
+from carryover.streams.core import DIL, ONLINE, SETTINGS, TASK_FREE, TIL, Data, Setting, Stream, Task
+from carryover.tests.toys import info, learn, parameters, pictures, started
 from torch import Tensor
 
 pytest.importorskip("timm")
@@ -41,22 +42,7 @@ def small(monkeypatch):
     monkeypatch.setattr(vits, "MICRO", {"patch_size": 6, "embed_dim": 16, "depth": 3, "num_heads": 2})
 
 
-def pictures(setting: Setting = CIL, tasks: int = 3, train: int = 8, test: int = 6, noise: float = 0.3) -> Stream:
-    """Two classes a task, noise around a picture each; where all classes compete, the same two elsewhere."""
-    draw = torch.Generator().manual_seed(0)
-    shared = setting.label_space == "all"
-    parts, tests = [], []
-    for t in range(tasks):
-        classes = (0, 1) if shared else (2 * t, 2 * t + 1)
-        centres = torch.rand(2, 3, 24, 24, generator=draw)
-        data = []
-        for count in (train, test):
-            y = torch.arange(count) % 2
-            x = 0.6 * centres[y] + noise * torch.rand(count, 3, 24, 24, generator=draw)
-            data.append(Data((200 * x).byte(), y + classes[0]))
-        parts.append(Task(t, f"pictures {t}", classes, data[0]))
-        tests.append(LabelledTest(data[1]))
-    return Stream("pictures", 1, setting, parts, tests, 2 if shared else 2 * tasks)
+pictures = partial(pictures, train=8, test=6, noise=0.3)
 
 
 def made(name: str, stream: Stream | None = None, **settings):

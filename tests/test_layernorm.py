@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ from carryover.strategies.backbones.vit import Plugs
 from carryover.strategies.core import load_strategy
 from carryover.strategies.layernorm import LayerNorm
 from carryover.strategies.parts.features import Memo
-from carryover.streams.core import CIL, DIL, ONLINE, Data, LabelledTest, Setting, Stream, Task
-from carryover.tests.toys import info, learn, started
+from carryover.streams.core import CIL, DIL, ONLINE, Data, LabelledTest, Stream, Task
+from carryover.tests.toys import info, learn, pictures, started
 from torch import Tensor
 
 pytest.importorskip("timm")
@@ -35,22 +36,7 @@ def small(monkeypatch):
     monkeypatch.setattr(vits, "MICRO", {"patch_size": 6, "embed_dim": 12, "depth": 2, "num_heads": 2})
 
 
-def pictures(setting: Setting = CIL, tasks: int = 3, train: int = 10, test: int = 6, augment=None) -> Stream:
-    """Two classes a task, noise around a picture each; where all classes compete, the same two elsewhere."""
-    draw = torch.Generator().manual_seed(0)
-    shared = setting.label_space == "all"
-    parts, tests = [], []
-    for t in range(tasks):
-        classes = (0, 1) if shared else (2 * t, 2 * t + 1)
-        centres = torch.rand(2, *SHAPE, generator=draw)
-        data = []
-        for count in (train, test):
-            y = torch.arange(count) % 2
-            noise = torch.rand(count, *SHAPE, generator=draw)
-            data.append(Data((255 * (0.6 * centres[y] + 0.4 * noise)).byte(), y + classes[0]))
-        parts.append(Task(t, f"pictures {t}", classes, Data(data[0].samples, data[0].targets, augment=augment)))
-        tests.append(LabelledTest(data[1]))
-    return Stream("pictures", 1, setting, parts, tests, 2 if shared else 2 * tasks)
+pictures = partial(pictures, train=10, test=6)
 
 
 def made(stream: Stream | None = None, wake: bool = True, **settings) -> LayerNorm:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from functools import partial
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ from carryover.strategies.parts import keys
 from carryover.strategies.parts.features import Memo
 from carryover.strategies.parts.prompts import Prefixes, frozen
 from carryover.streams.batches import batches
-from carryover.streams.core import CIL, DIL, ONLINE, TASK_FREE, Data, LabelledTest, Setting, Stream, Task
-from carryover.tests.toys import info, learn, started
+from carryover.streams.core import CIL, DIL, ONLINE, TASK_FREE, Data, LabelledTest, Stream, Task
+from carryover.tests.toys import info, learn, pictures, started
 from torch import Tensor, nn
 
 pytest.importorskip("timm")
@@ -36,22 +37,7 @@ def small(monkeypatch):
     monkeypatch.setattr(vits, "MICRO", {"patch_size": 6, "embed_dim": 16, "depth": 5, "num_heads": 2})
 
 
-def pictures(setting: Setting = CIL, tasks: int = 3, train: int = 14, test: int = 5, augment=None) -> Stream:
-    """Two classes a task, noise around a picture each; where all classes compete, the same two elsewhere."""
-    draw = torch.Generator().manual_seed(0)
-    shared = setting.label_space == "all"
-    parts, tests = [], []
-    for t in range(tasks):
-        classes = (0, 1) if shared else (2 * t, 2 * t + 1)
-        centres = torch.rand(2, *SHAPE, generator=draw)
-        data = []
-        for count in (train, test):
-            y = torch.randint(2, (count,), generator=draw)
-            noise = 0.3 * torch.rand(count, *SHAPE, generator=draw)
-            data.append(Data((200 * (0.7 * centres[y] + noise)).byte(), y + classes[0]))
-        parts.append(Task(t, f"pictures {t}", classes, Data(data[0].samples, data[0].targets, augment=augment)))
-        tests.append(LabelledTest(data[1]))
-    return Stream("pictures", 1, setting, parts, tests, 2 if shared else 2 * tasks)
+pictures = partial(pictures, train=14, test=5)
 
 
 def made(strategy: type = DualPrompt, stream: Stream | None = None, noise: float = 0.3, **settings):

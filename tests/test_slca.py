@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -13,8 +14,8 @@ from carryover.strategies import check_strategy
 from carryover.strategies.backbones import vits
 from carryover.strategies.parts.gaussians import Gaussians
 from carryover.strategies.slca import SLCA, norm_by_task
-from carryover.streams.core import CIL, DIL, ONLINE, TIL, Data, LabelledTest, Setting, Stream, Task
-from carryover.tests.toys import info, learn, started
+from carryover.streams.core import CIL, DIL, ONLINE, TIL, Stream
+from carryover.tests.toys import info, learn, pictures, started
 from torch import Tensor
 
 pytest.importorskip("timm")
@@ -30,22 +31,7 @@ def small(monkeypatch):
     monkeypatch.setattr(vits, "MICRO", {"patch_size": 6, "embed_dim": WIDTH, "depth": 2, "num_heads": 2})
 
 
-def pictures(setting: Setting = CIL, tasks: int = 3, train: int = 10, test: int = 4) -> Stream:
-    """Two classes a task, noise around a picture each; where all classes compete, the same two elsewhere."""
-    draw = torch.Generator().manual_seed(0)
-    shared = setting.label_space == "all"
-    parts, tests = [], []
-    for t in range(tasks):
-        classes = (0, 1) if shared else (2 * t, 2 * t + 1)
-        centres = torch.rand(2, *SHAPE, generator=draw)
-        data = []
-        for count in (train, test):
-            y = torch.arange(count) % 2
-            noise = torch.rand(count, *SHAPE, generator=draw)
-            data.append(Data((255 * (0.6 * centres[y] + 0.4 * noise)).byte(), y + classes[0]))
-        parts.append(Task(t, f"pictures {t}", classes, data[0]))
-        tests.append(LabelledTest(data[1]))
-    return Stream("pictures", 1, setting, parts, tests, 2 if shared else 2 * tasks)
+pictures = partial(pictures, train=10, test=4)
 
 
 def made(stream: Stream | None = None, **settings) -> SLCA:

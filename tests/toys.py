@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from carryover.strategies import Context, registry
 from carryover.strategies.core import Strategy, load_strategy
-from carryover.streams.core import CIL, Setting, Stream, StreamInfo
+from carryover.streams.core import CIL, Data, LabelledTest, Setting, Stream, StreamInfo, Task
 from torch import Tensor
 
 # those that train a network of their own from scratch, on inputs of any shape; the others stand on a pre-trained one
@@ -38,3 +38,23 @@ def learn(strategy: Strategy, stream: Stream, tasks: int | None = None, first: i
 def parameters(strategy: Strategy) -> Tensor:
     """[P], a copy."""
     return torch.cat([p.detach().reshape(-1) for net in strategy.networks() for p in net.parameters()])
+
+
+def pictures(
+    setting: Setting = CIL, tasks: int = 3, train: int = 10, test: int = 6, noise: float = 0.4, augment: Any = None
+) -> Stream:
+    """Two classes [3, 24, 24] a task, noise around a picture each; where all classes compete, the same two elsewhere."""
+    draw = torch.Generator().manual_seed(0)
+    shared = setting.label_space == "all"
+    parts, tests = [], []
+    for t in range(tasks):
+        classes = (0, 1) if shared else (2 * t, 2 * t + 1)
+        centres = torch.rand(2, 3, 24, 24, generator=draw)
+        data = []
+        for count in (train, test):
+            y = torch.arange(count) % 2
+            x = 0.6 * centres[y] + noise * torch.rand(count, 3, 24, 24, generator=draw)
+            data.append(Data((255 * x).byte(), y + classes[0]))
+        parts.append(Task(t, f"pictures {t}", classes, Data(data[0].samples, data[0].targets, augment=augment)))
+        tests.append(LabelledTest(data[1]))
+    return Stream("pictures", 1, setting, parts, tests, 2 if shared else 2 * tasks)
