@@ -143,17 +143,22 @@ class RunSpec:
         return f"user sha256:{address_digest(self.strategy)}" if isinstance(self.strategy, str) else "user"
 
     def resolved_device(self) -> str:
-        """The device that "auto" stands for here; an impossible one answers in one line."""
-        import torch
+        """The device that this run takes here."""
+        return resolved_device(self.device)
 
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.zeros(1, device=torch.device(self.device)).item()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0].split(". ")[0][:200]
-            raise UsageError(f"--device {self.device!r} cannot be used here: {reason}. Use cpu, or auto.") from None
-        return self.device
+
+def resolved_device(device: str) -> str:
+    """The device that "auto" stands for here; an impossible one answers in one line."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=torch.device(device)).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0][:200]
+        raise UsageError(f"--device {device!r} cannot be used here: {reason}. Use cpu, or auto.") from None
+    return device
 
 
 @dataclass(frozen=True)

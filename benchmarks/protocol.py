@@ -19,6 +19,7 @@ lr = 0.1
 [manifest]                       # what a submission is checked against
 fingerprint = "..."
 test_sizes = [...]
+weights = "..."                  # SHA-256 of the pre-trained weights, where there are any
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Manifest:
 
     fingerprint: str | None = None
     test_sizes: list[int] | None = None
+    weights: str | None = None  # SHA-256 of the pre-trained weights that every strategy starts from
 
 
 @dataclass(frozen=True)

@@ -144,15 +144,15 @@ def pretrain(
     as_json: Json = False,
 ):
     """Make a shipped backbone again, from generated images alone."""
-    import torch
-
+    from ..benchmarks.launch import resolved_device
     from ..evaluation.threads import threads as using
     from ..strategies.backbones.pretrain import Recipe, pretrain
     from .console import dump, say, telling
 
     recipe = Recipe(model, seed=seed, **({} if steps is None else {"steps": steps}))
-    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    path = out or Path(f"{model}.safetensors")
+    where, path = resolved_device(device), out or Path(f"{model}.safetensors")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise StorageError(f"--out {path} cannot be written: it must be a file in a folder that exists.")
     with using(threads), telling(f"pre-training {model}") as tell:
         header = pretrain(path, recipe, where, lambda step: tell(step / recipe.steps))
     if as_json:

@@ -56,20 +56,21 @@ class Evaluator:
     scored in one sweep; that is exact because a prediction may not depend on what else is in its batch.
 
     Args:
-        apart: score each test set by itself in any case, for a strategy whose predictions do depend on it.
+        together: how many samples are predicted together, for a strategy whose predictions do depend on it; then each
+            test set is scored by itself.
     """
 
     def __init__(
-        self, stream: Stream, device: torch.device, batch_size: int | None = None, apart: bool = False
+        self, stream: Stream, device: torch.device, batch_size: int | None = None, together: int | None = None
     ) -> None:
         self.stream = stream
         self.tests = [test.to(device) if hasattr(test, "to") else test for test in stream.tests]
         per_sample = int(np.prod(stream.info.shape))
         room = 2**26 if device.type == "cuda" else 2**22  # floats in a batch
-        self.batch_size = batch_size or max(16, min(1024, room // max(per_sample, 1)))
+        self.batch_size = together or batch_size or max(16, min(1024, room // max(per_sample, 1)))
         self.task_id_reads = 0
         self._sweep = None
-        if not apart and not stream.setting.task_id_at_test and stream.setting.label_space != "task":
+        if together is None and not stream.setting.task_id_at_test and stream.setting.label_space != "task":
             self._sweep = _end_to_end(self.tests)
         if self._sweep is not None:
             self.tests = []  # one copy on the device is enough
@@ -105,14 +106,15 @@ class Evaluator:
 
     def diagnose(self, strategy: Strategy, context: Context) -> None:
         """Report how well a strategy that chooses among tasks' parameters chooses; nothing for one that does not."""
-        if self._sweep is None or not hasattr(strategy, "select"):
+        if not hasattr(strategy, "select_task") or not all(isinstance(t, LabelledTest) for t in self.stream.tests):
             return
-        sizes = torch.tensor(self.stream.test_sizes)
-        owners = torch.arange(len(sizes)).repeat_interleave(sizes).to(self._sweep.data.targets.device)
-        query = self.stream.query(0, len(sizes))
+        shares = []
         with context.meter.silent():
-            found = diagnose(strategy, self._sweep.data, owners, query, self.batch_size)
-        context.diagnostics.update(found)
+            for task, test in enumerate(self.stream.tests):
+                query = self.stream.query(task, len(self.stream))
+                shares.append(diagnose(strategy, test.to(context.device), task, query, self.batch_size))
+        for name in shares[0]:
+            context.diagnostics[name] = [share[name] for share in shares]
 
     def counts(self, bits: np.ndarray) -> list[int]:
         """Correct answers per task from a row of bits."""
@@ -146,7 +148,7 @@ def run_seed(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     context = Context(seed, device)
-    evaluator = Evaluator(stream, device, strategy.test_batch, apart=strategy.test_batch is not None)
+    evaluator = Evaluator(stream, device, together=strategy.test_batch)
     context.begin(-1)  # what a network's constructor draws from torch's own generator depends on the seed alone
     strategy.setup(stream.info, context)
     state = _Position(strategy, context, evaluator, stream)
@@ -167,7 +169,11 @@ def run_seed(
         else:
             train.drawn["samples"] = state.drawn[index]
         clock.enter(index, train)
-        clock.timed("train", strategy.learn, task)
+        try:
+            clock.timed("train", strategy.learn, task)
+        except torch.linalg.LinAlgError:  # a decomposition of what is no number any more
+            if _finite(strategy):
+                raise
         state.leave(index, train)
         if not _finite(strategy):
             state.diverged = True
@@ -215,8 +221,15 @@ class _Position:
         }
 
     def _run(self) -> list[Any]:
-        """What a checkpoint belongs to."""
-        return [self.stream.fingerprint, self.context.seed, self.strategy.name, flat(self.strategy.config)]
+        """What a checkpoint belongs to; the weights that a run started from, too, which it may not hold."""
+        weights = pretrained(self.strategy)
+        return [
+            self.stream.fingerprint,
+            self.context.seed,
+            self.strategy.name,
+            flat(self.strategy.config),
+            None if weights is None else weights.sha256,
+        ]
 
     def restore(self, path: Path) -> None:
         state = load_state(path)

@@ -44,6 +44,7 @@ class Manifest:
     setting: str | None = None
     test_sizes: list[int] | None = None
     fingerprint: str | None = None
+    weights: str | None = None
     seeds: list[int] = field(default_factory=list)
     protocol: dict[str, Any] = field(default_factory=dict)
 
@@ -67,6 +68,7 @@ class Manifest:
             setting=self.setting or stream.setting,
             test_sizes=self.test_sizes or stream.test_sizes,
             fingerprint=self.fingerprint or stream.fingerprint,
+            weights=self.weights or (self.version and _weights(first)[0]) or None,
         )
 
 
@@ -102,6 +104,7 @@ def find_manifest(name: str, version: int) -> Manifest | None:
         setting=frozen.options.get("setting"),
         test_sizes=frozen.manifest.test_sizes,
         fingerprint=frozen.manifest.fingerprint,
+        weights=frozen.manifest.weights,
         seeds=frozen.seeds,
         protocol=frozen.protocol | {f"stream.{key}": value for key, value in frozen.options.items()},
     )
@@ -143,7 +146,7 @@ def division(findings: list[Finding]) -> Literal["ranked", "open", "incomplete",
     codes = {finding.code for finding in findings}
     if any(code.startswith("E") for code in codes):
         return "invalid"
-    return "open" if codes & {"N202", "N203"} else "incomplete" if "N201" in codes else "ranked"
+    return "open" if codes & {"N202", "N203", "N204"} else "incomplete" if "N201" in codes else "ranked"
 
 
 def refuse(findings: list[Finding], where: str | Path) -> None:
@@ -234,6 +237,18 @@ def _divisions(record: RunRecord, manifest: Manifest | None) -> Iterator[Finding
         yield Finding("N202", "open-division", f"departs from the protocol in {_listed(departures)}.")
     if any(run.usage.test_batch for run in record.runs):
         yield Finding("N203", "test-batch", "test samples were answered for together, and a batch tells its task.")
+    started = _weights(record)
+    if len(started) > 1:
+        yield Finding("N204", "weights", "the seeds started from different pre-trained weights.")
+    elif manifest is not None and manifest.weights and started != [manifest.weights]:
+        began = f"the weights {started[0][:12]}..." if started and started[0] else "no pre-trained weights"
+        yield Finding("N204", "weights", f"it started from {began}; the benchmark has {manifest.weights[:12]}...")
+
+
+def _weights(record: RunRecord) -> list[str | None]:
+    """SHA-256 of the pre-trained weights that seeds started from, each once."""
+    told = [run.usage.pretrained and run.usage.pretrained.sha256 for run in record.runs]
+    return list(dict.fromkeys(told)) or [None]
 
 
 def _departures(record: RunRecord, manifest: Manifest | None) -> list[str]:

@@ -99,8 +99,9 @@ class Strategy:
 class GradientStrategy(Strategy):
     """The training loop, and five places to change it: begin_task, loss, adjust_gradients, after_step, end_task.
 
-    As it stands it is plain fine-tuning. What the loop draws from (`training_data`), its optimizer (`new_optimizer`),
-    and what a step's cost depends on (`cost_key`) can be changed, too.
+    As it stands it is plain fine-tuning. The model (`furnish`), what the loop draws from and how often
+    (`training_data`, `passes`), its optimizer (`new_optimizer`), and what a step's cost depends on (`cost_key`) can be
+    changed, too.
     """
 
     Config = TrainConfig
@@ -109,11 +110,17 @@ class GradientStrategy(Strategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Network, objective and optimizer; the initial weights are a function of the run's seed alone."""
         super().setup(info, context)
-        passes = info.setting.passes
-        if passes is not None and self.passes() > passes:
+        passes, allowed = self.passes() + self.extra_passes(), info.setting.passes
+        if allowed is not None and passes > allowed:
+            mend = f"Set epochs={allowed}." if passes == self.config.epochs else "Choose another strategy, or setting."
             raise UsageError(
-                f"{self.name} makes {self.passes()} passes over each task's data, but {info.name} allows {passes} pass."
-                + (f" Set epochs={passes}." if self.passes() == self.config.epochs else " Choose another setting.")
+                f"{self.name} makes {passes} passes over each task's data, but {info.name} allows {allowed} pass. "
+                + mend
+            )
+        if self.config.schedule != "constant" and not info.setting.boundaries:
+            raise UsageError(
+                f"schedule={self.config.schedule} runs over a task, and {info.name} does not tell where one ends. "
+                "Leave it out."
             )
         self.model = self.new_model().eval()
         self.objective = self.new_objective()
@@ -194,6 +201,10 @@ class GradientStrategy(Strategy):
     def passes(self) -> int:
         """How often the loop goes through a task's data; `Batch.epoch` counts them."""
         return self.config.epochs
+
+    def extra_passes(self) -> int:
+        """Passes over a task's data beside those of the loop: for features, say, or Fisher information."""
+        return 0
 
     def training_data(self, task: Task) -> Data:
         """What the loop draws its batches from: the task's training data."""

@@ -23,7 +23,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..base.errors import UsageError
 from ..streams.batches import Batch
 from ..streams.core import Data, Query, StreamInfo, Task
 from .backbones.vit import Plugs, ViT
@@ -32,7 +31,7 @@ from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.features import features
 from .parts.keys import Kind, TaskKeys
-from .parts.prompts import Prefixes, Queries, frozen, token_means
+from .parts.prompts import Prefixes, Queries, frozen_vit, token_means
 from .parts.prototypes import start_rows
 
 Blocks = tuple[Amount, ...] | list[Amount]
@@ -125,19 +124,18 @@ class DualPrompt(GradientStrategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing is asked yet."""
         super().setup(info, context)
-        more = self._more_passes()
-        allowed = info.setting.passes
-        if allowed is not None and self.passes() + more > allowed:
-            raise UsageError(
-                f"{self.name} makes {more} more passes over a task's data for prefix_init={self.config.prefix_init}, "
-                f"keys={self.config.keys} and head_init={self.config.head_init}; with epochs={self.config.epochs} that "
-                f"is more than the {allowed} that {info.name} allows. Leave them out."
-            )
         self.queries = Queries(self.model.vit, context.meter)
 
     def furnish(self, network: nn.Module) -> Prompted:
         """Prompts and keys around the frozen network."""
-        return Prompted(frozen(network, self.name, self.config), self.config, self.info.classes)
+        return Prompted(frozen_vit(network, self.name, self.config), self.config, self.info.classes)
+
+    def extra_passes(self) -> int:
+        """For prefixes, keys and head rows that start at what the data say."""
+        config = self.config
+        general, expert = (config.g_length and config.g_blocks), (config.e_length and config.e_blocks)
+        prefixes = bool(general or expert) and config.prefix_init == "mean"
+        return prefixes + (bool(expert) and config.keys != "trained") + (config.head_init == "prototypes")
 
     def learn(self, task: Task) -> None:
         """Train; where nothing but a query is needed of an image, it is asked once."""
@@ -159,9 +157,7 @@ class DualPrompt(GradientStrategy):
             model.keys.place(t, *features(self.queries.ask, task.train, self.context, "keys"))
         if config.head_init == "prototypes":
             found, y = features(lambda x: model.features(x, t), task.train, self.context, "prototypes")
-            earlier = [c for group in self.objective.groups[:-1] for c in group]
-            new = ~torch.isin(y, torch.tensor(earlier, dtype=y.dtype, device=y.device))
-            start_rows(model.vit.head, found[new], y[new], config.head_scale)
+            start_rows(model.vit.head, found, y, self.objective, config.head_scale)
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy among the competing classes, plus the matching loss where keys are trained."""
@@ -183,7 +179,7 @@ class DualPrompt(GradientStrategy):
             found = self.model.features(inputs, chosen)
         return self.objective.decide(self.model.vit.head(found), query)
 
-    def select(self, inputs: Tensor, query: Query) -> Tensor:
+    def select_task(self, inputs: Tensor, query: Query) -> Tensor:
         """[B] int64: the task whose key is nearest; without expert prompts, the task of the class that is answered."""
         if self.model.expert is not None:
             return self._match(inputs)
@@ -202,12 +198,6 @@ class DualPrompt(GradientStrategy):
     def _asks(self) -> bool:
         """Whether training needs queries: for the keys, or because the head stands on them."""
         return not self.model.prefixes or (self.model.keys is not None and self.config.keys == "trained")
-
-    def _more_passes(self) -> int:
-        """Passes over the data of one task beside those of training."""
-        config, model = self.config, self.model
-        placed = model.keys is not None and config.keys != "trained"
-        return (bool(model.prefixes) and config.prefix_init == "mean") + placed + (config.head_init == "prototypes")
 
     def _start_at_means(self, data: Data) -> None:
         """All prefixes start around the mean key and value of their block and head over the data."""

@@ -20,7 +20,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..base.errors import UsageError
 from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
 from .config import Amount, Count, NonNegative, Share
@@ -55,13 +54,12 @@ class EWC(GradientStrategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing to hold yet."""
         super().setup(info, context)
-        if info.setting.passes is not None and info.setting.passes <= self.config.epochs:
-            raise UsageError(
-                f"ewc reads each task's data once more for its Fisher information, and {info.name} allows "
-                f"{info.setting.passes} pass. Choose another strategy, or another setting."
-            )
         self.information: list[Tensor] = []  # sum of F, one tensor per parameter
         self.anchor: list[Tensor] = []  # sum of F theta*
+
+    def extra_passes(self) -> int:
+        """One for the Fisher information."""
+        return 1
 
     def adjust_gradients(self, batch: Batch) -> None:
         """Add the penalty's gradient, strength (F theta - F theta*), without building its graph.

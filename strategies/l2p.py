@@ -29,7 +29,7 @@ from .config import Count, NonNegative, Positive
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.keys import TaskKeys
-from .parts.prompts import Init, Queries, drawn, frozen
+from .parts.prompts import Init, Queries, drawn, frozen_vit
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class L2P(GradientStrategy):
         """Prompts and keys around the frozen network."""
         if self.config.top > self.config.pool:
             raise UsageError(f"l2p: top={self.config.top} prompts of a pool of {self.config.pool}. Set a larger pool.")
-        return Pooled(frozen(network, self.name, self.config), self.config, self.info.classes)
+        return Pooled(frozen_vit(network, self.name, self.config), self.config, self.info.classes)
 
     def learn(self, task: Task) -> None:
         """Train; each image's query is asked once where it comes in the same form in every pass."""

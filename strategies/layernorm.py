@@ -41,7 +41,7 @@ from .parts.features import Memo, features
 from .parts.keys import Kind, TaskKeys
 from .parts.norms import NormKeys, NormSets, NormTuned
 from .parts.optimizers import make_optimizer
-from .parts.prompts import Queries, frozen
+from .parts.prompts import Queries, frozen_vit
 from .parts.prototypes import start_rows
 
 STAGES = ("keys", "norms", "head")
@@ -94,23 +94,16 @@ class LayerNorm(GradientStrategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing is remembered yet."""
         super().setup(info, context)
-        allowed, passes = info.setting.passes, self.passes() + self._more_passes()
-        if allowed is not None and passes > allowed:
-            raise UsageError(
-                f"{self.name} makes {passes} passes over each task's data, those for keys={self.config.keys} and "
-                f"head_init={self.config.head_init} included, but {info.name} allows {allowed}. Choose another "
-                "strategy, or another setting."
-            )
         self._lasting = [p for p in self.model.parameters() if p.requires_grad]  # what is trained and kept
         self.queries = Queries(self.model.vit, context.meter)
-        self._over: dict[int, Memo] = {}  # features of test images through the norms of tasks that are over
+        self._finished: dict[int, Memo] = {}  # features of test images through the norms of tasks that are over
         self._data: Data | None = None  # of the task that is being learnt
         self._rectified: Memo | None = None  # its features as at test
 
     def furnish(self, network: nn.Module) -> NormTuned:
         """Norms and keys around the frozen network."""
         config = self.config
-        vit = frozen(network, self.name, config)
+        vit = frozen_vit(network, self.name, config)
         keys: TaskKeys | NormKeys
         if config.variant == "two-forward":
             keys = TaskKeys(config.keys, config.pool, self.info.classes, vit.width)
@@ -134,6 +127,12 @@ class LayerNorm(GradientStrategy):
     def passes(self) -> int:
         """Those of all stages."""
         return len(self.stages())
+
+    def extra_passes(self) -> int:
+        """For keys and head rows that start at what the data say."""
+        config = self.config
+        heads = 2 if config.rectify and config.rectify_from == "own" else 1
+        return (config.keys != "trained") + (heads if config.head_init == "prototypes" else 0)
 
     def cost_key(self, batch: Batch) -> tuple[int, ...]:
         """The stage."""
@@ -214,9 +213,7 @@ class LayerNorm(GradientStrategy):
         """The head's rows of the classes that are new, if they are to start as prototypes; `work` is for the ledger."""
         if self.config.head_init == "prototypes":
             found, y = features(function, self._data, self.context, work)
-            earlier = [c for group in self.objective.groups[:-1] for c in group]
-            new = ~torch.isin(y, torch.tensor(earlier, dtype=y.dtype, device=y.device))
-            start_rows(head, found[new], y[new], self.config.head_scale)
+            start_rows(head, found, y, self.objective, self.config.head_scale)
 
     def _train_only(self, chosen: Iterable[Tensor]) -> None:
         ids = {id(p) for p in chosen}
@@ -243,12 +240,6 @@ class LayerNorm(GradientStrategy):
     def _steps_per_epoch(self) -> int:
         return steps_per_epoch(self._data, self.config.batch_size)
 
-    def _more_passes(self) -> int:
-        """Passes over the data of one task beside those of the loop."""
-        config = self.config
-        heads = 2 if config.rectify and config.rectify_from == "own" else 1
-        return (config.keys != "trained") + (heads if config.head_init == "prototypes" else 0)
-
     # -- answering --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -259,11 +250,11 @@ class LayerNorm(GradientStrategy):
         elif chosen is None and isinstance(self.model.keys, NormKeys):
             found = self.model.by_norm(inputs, self.tasks_begun)[0]
         else:
-            found = self._through(inputs, self.select(inputs, query) if chosen is None else chosen)
+            found = self._through(inputs, self.select_task(inputs, query) if chosen is None else chosen)
         return self.objective.decide(self.model.vit.head(found), query)
 
     @torch.no_grad()
-    def select(self, inputs: Tensor, query: Query) -> Tensor:
+    def select_task(self, inputs: Tensor, query: Query) -> Tensor:
         """[B] int64: the task whose key is nearest; in single-forward, the one that most norms choose."""
         if isinstance(self.model.keys, NormKeys):
             return self.model.by_norm(inputs, self.tasks_begun)[1].mode(1).values
@@ -274,16 +265,16 @@ class LayerNorm(GradientStrategy):
         over = self.tasks_begun - (self.step > 0)
         found = x.new_empty(len(x), self.model.vit.width)
         for task in chosen.unique().tolist():
-            rows, memo = chosen == task, self._over.get(task) or Memo(self.context.meter, "features")
+            rows, memo = chosen == task, self._finished.get(task) or Memo(self.context.meter, "features")
             found[rows] = memo(partial(self.model.still, plugs=self.model.sets.plugs(task)), x[rows])
             if task < over:  # its norms will not move any more
-                self._over[task] = memo
+                self._finished[task] = memo
         return found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore; what was remembered was of other norms."""
         super().load_state_dict(state)
-        self._over = {}
+        self._finished = {}
 
     def networks(self) -> list[nn.Module]:
         """All but the temporary head."""

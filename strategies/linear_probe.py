@@ -20,13 +20,13 @@ from ..streams.core import StreamInfo
 from .config import Count, Positive
 from .context import Context
 from .core import strategy
-from .parts.frozen import Frozen, FrozenConfig
 from .parts.logistic import logistic
 from .parts.memory import Archive
+from .parts.on_features import OnFeatures, OnFeaturesConfig
 
 
 @dataclass(frozen=True)
-class LinearProbeConfig(FrozenConfig):
+class LinearProbeConfig(OnFeaturesConfig):
     """l2: weight of the penalty; for N samples, scikit-learn calls 1 / (N l2) C.
 
     tolerance: on the largest entry of the gradient. iterations: of L-BFGS, at most.
@@ -38,7 +38,7 @@ class LinearProbeConfig(FrozenConfig):
 
 
 @strategy("linear-probe", needs=("boundaries",))
-class LinearProbe(Frozen):
+class LinearProbe(OnFeatures):
     """Logistic regression on frozen features of all data so far, after each task."""
 
     Config = LinearProbeConfig

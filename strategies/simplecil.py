@@ -18,12 +18,12 @@ from torch import Tensor
 from ..streams.core import StreamInfo
 from .context import Context
 from .core import strategy
-from .parts.frozen import Frozen
+from .parts.on_features import OnFeatures
 from .parts.prototypes import Prototypes
 
 
 @strategy("simplecil")
-class SimpleCIL(Frozen):
+class SimpleCIL(OnFeatures):
     """Class means of frozen features, nearest by cosine (SimpleCIL); trains nothing."""
 
     stateful = ("prototypes",)

@@ -77,11 +77,6 @@ class SLCA(GradientStrategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """No class seen yet."""
         super().setup(info, context)
-        if self.config.align and info.setting.passes is not None and self.passes() >= info.setting.passes:
-            raise UsageError(
-                f"{self.name} reads each task's data once more for the features of its classes, and {info.name} allows "
-                f"{info.setting.passes}. Set align=false, or choose another setting."
-            )
         self.gaussians = Gaussians(self.config.jitter)
         self.unaligned: dict[str, Tensor] | None = None  # the head before it was aligned
 
@@ -94,22 +89,31 @@ class SLCA(GradientStrategy):
             )
         return network
 
+    def extra_passes(self) -> int:
+        """One for the features of the classes."""
+        return int(self.config.align)
+
     def begin_task(self, task: Task) -> None:
         """The head goes back to where it was before alignment."""
         if self.unaligned is not None:
             self.model.head.load_state_dict(self.unaligned)
             self.unaligned = None
 
+    def learn(self, task: Task) -> None:
+        """Train, with rows of the head that must keep still."""
+        self._kept = None
+        super().learn(task)
+
     def adjust_gradients(self, batch: Batch) -> None:
-        """Note the head's rows that do not compete, which weight decay is about to move."""
-        if self.config.weight_decay and self.objective.space != "all":
-            self._idle = self.objective.excluded[self.objective.groups[-1]].all(0)
+        """Note, once in a task, the head's rows that do not compete, which weight decay is about to move."""
+        if self._kept is None and self.config.weight_decay and self.objective.space != "all":
+            self._idle = self.objective.excluded[self.objective.groups[-1]].all(0).nonzero()[:, 0]
             self._kept = [p.detach()[self._idle] for p in self.model.head.parameters()]
 
     @torch.no_grad()
     def after_step(self, batch: Batch) -> None:
         """Put them back."""
-        if self.config.weight_decay and self.objective.space != "all":
+        if self._kept is not None:
             for p, kept in zip(self.model.head.parameters(), self._kept, strict=True):
                 p[self._idle] = kept
 

@@ -47,7 +47,7 @@ class Trial:
         snapshot: Snapshot | None = None,
         saved: list[Snapshot] | None = None,
     ) -> None:
-        self.where, self.stream, self.saved, self.context = where, stream, saved, Context(SEED)
+        self.where, self.make, self.stream, self.saved, self.context = where, make, stream, saved, Context(SEED)
         self.strategy, self.task, self.at = make(), 0, snapshot
         self.context.tick = self._keep
         with running(where, "setup"):
@@ -109,22 +109,29 @@ class Trial:
     def check_predictions(self, probe: Tensor, seen: int) -> None:
         """A prediction depends on its own sample alone, and leaves no trace."""
         before = self._touchable()
-        for j in range(len(self.stream)):
-            whole = self.predict(probe, j, seen)
-            for how, ids in {
-                "when asked again": self.predict(probe, j, seen),
-                "in another order": self.predict(probe.flip(0), j, seen).flip(0),
-                "among other samples": self.predict(torch.cat([probe, 100 * probe + 10]), j, seen)[: len(probe)],
-                "in batches of one": torch.cat([self.predict(x, j, seen) for x in probe.split(1)]),
-            }.items():
-                if not torch.equal(whole, ids):
-                    raise MismatchError(
-                        f"{self.where}: {int((whole != ids).sum())} of {len(probe)} predictions change {how}; each "
-                        "must be a function of its own sample alone (no batch statistics at test)."
-                    )
+        # a strategy may remember its answers, and must be asked each way as if for the first time; and as it is
+        for one, again, flipped, joined, alone in ([self] * 5, [self._twin() for _ in range(5)]):
+            for j in range(len(self.stream)):
+                whole = one.predict(probe, j, seen)
+                for how, ids in {
+                    "when asked again": again.predict(probe, j, seen),
+                    "in another order": flipped.predict(probe.flip(0), j, seen).flip(0),
+                    "among other samples": joined.predict(torch.cat([probe, 100 * probe + 10]), j, seen)[: len(probe)],
+                    "in batches of one": torch.cat([alone.predict(x, j, seen) for x in probe.split(1)]),
+                }.items():
+                    if not torch.equal(whole, ids):
+                        raise MismatchError(
+                            f"{self.where}: {int((whole != ids).sum())} of {len(probe)} predictions change {how}; each "
+                            "must be a function of its own sample alone (no batch statistics at test)."
+                        )
         place = difference(before, self._touchable())
         if place:
             raise MismatchError(f"{self.where}: predict changes the state or the generators ({place} differs).")
+
+    def _twin(self) -> Trial:
+        """Another strategy in the same state."""
+        context = copied(self.context.state_dict(), self.where)
+        return Trial(self.where, self.make, self.stream, Snapshot(self.task, 0, 0, self.state(), context))
 
     def _touchable(self) -> State:
         """What a prediction could move but must not."""

@@ -162,7 +162,7 @@ def test_before_the_first_task_it_is_the_network_as_it_came():
         assert torch.equal(logits(strategy, x), vit(x))
         assert torch.equal(vit.features(x, sets.plugs(2)), vit.features(x))
         torch.testing.assert_close(vit.features(x, sets.plugs(chosen)), vit.features(x))
-        assert strategy.select(x, pictures().query(0, 0)).eq(0).all()
+        assert strategy.select_task(x, pictures().query(0, 0)).eq(0).all()
 
 
 def test_each_task_has_memory_of_its_own_of_the_published_size():
@@ -398,7 +398,7 @@ def chooser(more: dict) -> LayerNorm:
                 )
         else:
             model.keys.keys[:3] = apart(model.vit.features(x))
-    assert len(strategy.select(x, stream.query(0, 3)).unique()) > 1
+    assert len(strategy.select_task(x, stream.query(0, 3)).unique()) > 1
     return strategy
 
 
@@ -423,7 +423,7 @@ def one_by_one(strategy: LayerNorm, x: Tensor, chosen: Tensor) -> Tensor:
 @torch.no_grad()
 def test_a_batch_of_mixed_tasks_is_what_each_sample_would_be_alone():
     strategy, x = chooser({}), probes(pictures())
-    chosen = strategy.select(x, pictures().query(0, 3))
+    chosen = strategy.select_task(x, pictures().query(0, 3))
     alone = one_by_one(strategy, x, chosen)
     torch.testing.assert_close(strategy.model.vit.features(x, strategy.model.sets.plugs(chosen)), alone)
     torch.testing.assert_close(logits(strategy, x), strategy.model.vit.head(alone))
@@ -451,7 +451,7 @@ def test_in_single_forward_each_norm_chooses():
     choices = torch.tensor(said)
     assert (choices != choices[:, :1]).any()
     votes = F.one_hot(choices, 3).sum(1)
-    assert torch.equal(strategy.select(x, pictures().query(0, 3)), votes.argmax(1))
+    assert torch.equal(strategy.select_task(x, pictures().query(0, 3)), votes.argmax(1))
 
 
 @pytest.mark.parametrize("more", [{}, SINGLE])
@@ -464,9 +464,9 @@ def test_tasks_to_come_are_not_chosen(more):
             keys[t].copy_(-keys[2] if more else -strategy.model.vit.features(x).mean(0))
         if not more:
             keys[2] = -keys[0]
-    assert strategy.select(x, stream.query(0, 2)).eq(0).all()
+    assert strategy.select_task(x, stream.query(0, 2)).eq(0).all()
     strategy.tasks_begun = 3
-    assert strategy.select(x, stream.query(0, 3)).eq(2).any()
+    assert strategy.select_task(x, stream.query(0, 3)).eq(2).any()
 
 
 # -- what is remembered ---------------------------------------------------------------------------------------------
@@ -504,7 +504,7 @@ def test_only_test_images_that_change_their_choice_are_computed():
             learn(strategy, stream, t, first=t - 1)
         rows.clear()
         logits(strategy, x)
-        choices.append(strategy.select(x, stream.query(0, t)))
+        choices.append(strategy.select_task(x, stream.query(0, t)))
         new = len(x) if t < 2 else int((choices[t] != choices[t - 1]).sum())
         assert sum(rows) == new, t
         logits(strategy, x.flip(0))

@@ -150,6 +150,20 @@ def test_a_run_whose_predictions_leaned_on_the_test_batch_is_not_ranked(tmp_path
     assert [finding.code for finding in findings] == ["N203"] and division(findings) == "open"
 
 
+@pytest.mark.parametrize("digests", [["ab" * 32] * 4 + ["cd" * 32], ["ab" * 32] * 5, [None] * 5])
+def test_other_weights_than_the_benchmarks_are_not_ranked(tmp_path, digests):
+    value = make_value(tmp_path)
+    for run, digest in zip(value["runs"], digests, strict=True):
+        run["usage"] = {"pretrained": {"name": "vit-x", "sha256": digest}} if digest else {}
+    record = parse(value, tmp_path)
+    evidence = read_evidence(tmp_path, record)
+    findings = check(record, other(weights="ef" * 32), evidence)
+    assert [finding.code for finding in findings] == ["N204"] and division(findings) == "open"
+    agreeing = check(record, other(weights=digests[0]), evidence)
+    assert [finding.code for finding in agreeing] == ["N204"] * (len(set(digests)) > 1)
+    assert other(weights=None).filled(record).weights == digests[0]
+
+
 def test_seeds_that_do_not_count_do_not_complete_a_submission(tmp_path):
     findings = check(parse(make_value(tmp_path, seeds=(0, 1, 2, 8, 9)), tmp_path), BENCH)
     assert division(findings) == "incomplete"

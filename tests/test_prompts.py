@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import resource
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +15,13 @@ from carryover.evaluation.run import run_seed
 from carryover.strategies import check_strategy
 from carryover.strategies.backbones import build, vits
 from carryover.strategies.backbones.vit import Plugs
-from carryover.strategies.config import configure
+from carryover.strategies.config import TrainConfig, configure
 from carryover.strategies.core import load_strategy
 from carryover.strategies.dualprompt import DualPrompt, DualPromptConfig, Prompted
 from carryover.strategies.l2p import L2P, L2PConfig, Pooled
 from carryover.strategies.parts import keys
 from carryover.strategies.parts.features import Memo
-from carryover.strategies.parts.prompts import Prefixes, frozen
+from carryover.strategies.parts.prompts import Prefixes, frozen_vit
 from carryover.streams.batches import batches
 from carryover.streams.core import CIL, DIL, ONLINE, TASK_FREE, Data, LabelledTest, Stream, Task
 from carryover.tests.toys import info, learn, pictures, started
@@ -283,7 +286,7 @@ def test_the_scramble_is_the_published_one():
 def test_batchwise_means_the_choice_of_most(monkeypatch):
     strategy = made(parity="batchwise")
     monkeypatch.setattr(keys.TaskKeys, "choose", lambda *_: torch.tensor([0, 2, 1, 2]))
-    assert strategy.select(probes(pictures())[:4], None).tolist() == [2, 2, 2, 2]
+    assert strategy.select_task(probes(pictures())[:4], None).tolist() == [2, 2, 2, 2]
     pool = made(L2P, parity="batchwise", top=2, pool=4)
     cosine = torch.tensor([[0.9, 0.8, 0.1, 0.0], [0.9, 0.1, 0.8, 0.0], [0.0, 0.1, 0.8, 0.9]])
     monkeypatch.setattr(keys.TaskKeys, "similarity", lambda *_: cosine)
@@ -310,7 +313,7 @@ def test_keys_of_tasks_to_come_take_part_where_asked_for():
         learn(strategy, stream, 1)
         with torch.no_grad():
             strategy.model.keys.keys[9] = strategy.queries.ask(probes(stream)).mean(0)
-        assert int(strategy.select(probes(stream), stream.query(0, 1)).max()) == most - 1
+        assert int(strategy.select_task(probes(stream), stream.query(0, 1)).max()) == most - 1
 
 
 def test_the_evaluator_may_choose_instead():
@@ -318,8 +321,8 @@ def test_the_evaluator_may_choose_instead():
     strategy = learn(made(lr=0.05), stream)
     x, query = probes(stream), stream.query(0, 3)
     own = logits(strategy, x, stream, 3)
-    assert torch.equal(logits(strategy, x, stream, 3, chosen=strategy.select(x, query)), own)
-    other = (strategy.select(x, query) + 1) % 3
+    assert torch.equal(logits(strategy, x, stream, 3, chosen=strategy.select_task(x, query)), own)
+    other = (strategy.select_task(x, query) + 1) % 3
     assert not torch.isclose(logits(strategy, x, stream, 3, chosen=other), own).all(1).any()
 
 
@@ -328,7 +331,7 @@ def test_without_expert_prompts_the_task_is_that_of_the_answer(settings):
     stream = pictures()
     strategy = learn(made(epochs=1, **settings), stream)
     x, query = probes(stream), stream.query(0, 3)
-    assert torch.equal(strategy.select(x, query), strategy.predict(x, query) // 2)
+    assert torch.equal(strategy.select_task(x, query), strategy.predict(x, query) // 2)
     told = strategy.predict(x, query, torch.zeros(len(x), dtype=torch.long))
     assert torch.equal(told, strategy.predict(x, query))
 
@@ -531,7 +534,7 @@ def test_trainable_parameters_are_those_of_the_papers():
     ]
     for kind, config, classes, count in cases:
         vit.head = nn.Linear(768, classes)
-        model = kind(frozen(vit, "prompts", config), config, classes)
+        model = kind(frozen_vit(vit, "prompts", config), config, classes)
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
 
 
@@ -548,3 +551,18 @@ def test_a_step_and_a_prediction_on_vit_b16(name):
     run, _ = run_seed(strategy, stream, 0)
     assert run.status == "complete" and run.cost.steps == 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < 8e9
+
+
+def test_the_example_of_the_docs_keeps_the_rules():
+    @dataclass(frozen=True)
+    class MyConfig(TrainConfig):
+        model: str = "vit-micro"
+
+    text = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
+    (block,) = (part for part in re.findall(r"```python\n(.*?)```", text, re.S) if "class Shifted" in part)
+    names = {"MyConfig": MyConfig, "__name__": "example"}
+    exec(block, names)
+    stream = pictures(tasks=2)
+    assert check_strategy(names["Shifted"], [stream], **{"model.weights": "random"}) == ["cil"]
+    strategy = learn(started(names["Shifted"], stream, lr=0.1, **{"model.weights": "random"}), stream, 1)
+    assert strategy.model.shift.abs().min() > 0

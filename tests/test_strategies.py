@@ -197,6 +197,19 @@ class StaysInTraining(Finetune):
         return super().predict(inputs, query)
 
 
+class RemembersWhatABatchSaid(Finetune):
+    """Batch statistics at test, behind a memory of what was asked before."""
+
+    def setup(self, info, context):
+        super().setup(info, context)
+        self.memory = {}
+
+    def predict(self, inputs, query):
+        ids = super().predict(inputs - inputs.mean(0), query)
+        keys = [(query.classes, self.tasks_begun, *x.flatten().tolist()) for x in inputs]
+        return torch.tensor([self.memory.setdefault(key, int(c)) for key, c in zip(keys, ids, strict=True)])
+
+
 class RefusesSingleSamples(Finetune):
     def predict(self, inputs, query):
         return super().predict(inputs, query).squeeze()
@@ -301,6 +314,7 @@ SABOTEURS = [
     (AsksTheClock, CIL, MismatchError, "the same seed gives another result"),
     (UsesBatchStatistics, DIL, MismatchError, "predictions change"),
     (RanksTheBatch, CIL, MismatchError, "predictions change"),
+    (RemembersWhatABatchSaid, DIL, MismatchError, "predictions change"),
     (RefusesSingleSamples, CIL, InvalidError, r"must return class ids \[B\]"),
     (RemembersTheLastAnswer, DIL, MismatchError, "predictions change when asked again"),
     (AdaptsAtTest, CIL, MismatchError, "predict changes the state .*model"),

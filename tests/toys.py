@@ -43,7 +43,7 @@ def parameters(strategy: Strategy) -> Tensor:
 def pictures(
     setting: Setting = CIL, tasks: int = 3, train: int = 10, test: int = 6, noise: float = 0.4, augment: Any = None
 ) -> Stream:
-    """Two classes [3, 24, 24] a task, noise around a picture each; where all classes compete, the same two elsewhere."""
+    """Two classes [3, 24, 24] a task, noise around a picture each; the same two elsewhere where all classes compete."""
     draw = torch.Generator().manual_seed(0)
     shared = setting.label_space == "all"
     parts, tests = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -11,11 +12,13 @@ from ...base.seeds import torch_generator
 from ...streams.core import Data
 from ..context import Context, Meter
 
-Frozen = Callable[[Tensor], Tensor]
+Function = Callable[[Tensor], Tensor]
 
 
 @torch.no_grad()
-def features(function: Frozen, data: Data, context: Context, name: str, batch_size: int = 256) -> tuple[Tensor, Tensor]:
+def features(
+    function: Function, data: Data, context: Context, name: str, batch_size: int = 256
+) -> tuple[Tensor, Tensor]:
     """(`function` of every sample [N, ...], targets [N]) with the test transform, rows in order, counted as drawn.
 
     Args:
@@ -47,12 +50,12 @@ class Memo:
         self.places: dict[tuple[int, int], int] = {}
         self.answers: Tensor | None = None  # [at least len(places), D]
 
-    def __call__(self, function: Frozen, x: Tensor, purpose: str = "eval") -> Tensor:
+    def __call__(self, function: Function, x: Tensor, purpose: str = "eval") -> Tensor:
         """`function(x)`, of which only the rows that were never seen are computed."""
         keys = self._hold(function, x, purpose, counted=len(x))
         return self.answers[[self.places[key] for key in keys]]
 
-    def foresee(self, function: Frozen, data: Data, purpose: str, batch_size: int = 256) -> None:
+    def foresee(self, function: Function, data: Data, purpose: str, batch_size: int = 256) -> None:
         """Ask about all of `data`, in its order. The ledger counts it when it is asked again.
 
         In training even the last bits count: a run that was stopped must not find other ones than a run that was not,
@@ -62,7 +65,7 @@ class Memo:
             self._hold(function, data.prepare(data.span(start, start + batch_size)[0]), purpose, counted=0)
 
     @torch.no_grad()
-    def _hold(self, function: Frozen, x: Tensor, purpose: str, counted: int) -> list[tuple[int, int]]:
+    def _hold(self, function: Function, x: Tensor, purpose: str, counted: int) -> list[tuple[int, int]]:
         keys = row_keys(x)
         missing = {key: i for i, key in enumerate(keys) if key not in self.places}
         rows = list(missing.values())
@@ -89,8 +92,13 @@ def row_keys(x: Tensor) -> list[tuple[int, int]]:
     Two different rows agree with a chance of about 2^-80 (multiply-shift hashing; Dietzfelbinger et al., 1997).
     """
     bits = x.detach().contiguous().reshape(len(x), -1).float().view(torch.int32)
-    draw = torch_generator("row keys", bits.shape[1])
-    weights = torch.randint(-(2**62), 2**62, (2, bits.shape[1]), generator=draw).mul_(2).add_(1).to(x.device)
+    weights = _hash_weights(bits.shape[1], x.device)
     per_chunk = max(1, 2**22 // max(bits.shape[1], 1))
     keys = [torch.stack([(part.long() * w).sum(1) for w in weights], 1) for part in bits.split(per_chunk)]
     return [(a, b) for a, b in torch.cat(keys).tolist()]
+
+
+@lru_cache(maxsize=4)
+def _hash_weights(width: int, device: torch.device) -> Tensor:
+    draw = torch_generator("row keys", width)
+    return torch.randint(-(2**62), 2**62, (2, width), generator=draw).mul_(2).add_(1).to(device)

@@ -20,7 +20,7 @@ from ..context import Context
 from ..core import GradientStrategy
 from .adapters import Adapted, Adapters, Copy, Norms
 from .features import Memo, features
-from .frozen import headless
+from .on_features import headless
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,6 @@ class FirstSession(GradientStrategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """A change that changes nothing yet; it and the head are a function of the run's seed."""
         self.adapting = self.config.adapt != "none"
-        reads = self.passes() + 1  # one more for the features
-        if info.setting.passes is not None and reads > info.setting.passes:
-            raise UsageError(
-                f"{self.name} reads the first task's data {reads} times, and {info.name} allows {info.setting.passes}. "
-                "Choose simplecil, or another setting."
-            )
         super().setup(info, context)
         self.memo = Memo(context.meter, "features")
 
@@ -83,6 +77,10 @@ class FirstSession(GradientStrategy):
     def passes(self) -> int:
         """Of the first task; none of the others."""
         return self.config.epochs if self.adapting else 0
+
+    def extra_passes(self) -> int:
+        """One for the features."""
+        return 1
 
     def end_task(self, task: Task) -> None:
         """From the first end on, features stay as they are. They are read in one pass with the test transform."""

@@ -56,6 +56,11 @@ class Classification:
         columns = query.column_index(logits.device)
         return columns[logits[:, columns].argmax(1)]
 
+    def is_new(self, y: Tensor) -> Tensor:
+        """[N] bool: whether the class of each label was revealed by the latest task and by none before."""
+        earlier = [c for group in self.groups[:-1] for c in group]
+        return ~torch.isin(y, torch.tensor(earlier, dtype=y.dtype, device=y.device))
+
     def old_heads(self) -> list[list[int]]:
         """The softmax groups of earlier tasks: one per task, or one of all earlier classes, as the space has it."""
         earlier = self.groups[:-1]

@@ -23,7 +23,7 @@ from .features import Memo
 Init = Literal["uniform", "small"]
 
 
-def frozen(network: nn.Module, strategy: str, config: TrainConfig) -> ViT:
+def frozen_vit(network: nn.Module, strategy: str, config: TrainConfig) -> ViT:
     """The network, if it is a vision transformer, with nothing but its head left to train.
 
     Raises:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .objective import Classification
+
 UNIT = 2.0**-32  # in which sums are counted: finer than float32 from 1/512 upwards; a sum may reach 2^31
 
 
@@ -46,15 +48,20 @@ class Prototypes:
 
 
 @torch.no_grad()
-def start_rows(head: nn.Linear, features: Tensor, y: Tensor, scale: float = 10.0) -> None:
-    """Set the rows of the classes in `y` [N] so that their logits are about `scale` x cosine to the class mean.
+def start_rows(
+    head: nn.Linear, features: Tensor, y: Tensor, objective: Classification, scale: float = 10.0
+) -> None:
+    """Set the rows of the new classes in `y` [N] so that their logits are about `scale` x cosine to the class mean.
 
     A row trained from zero against the classes of its task alone says nothing of its size beside other tasks' rows;
     rows that start as prototypes are comparable from the start.
 
     Args:
         features: [N, D], of the network as it is when training begins.
+        objective: tells which classes are new; rows that an earlier task has trained stay.
     """
+    new = objective.is_new(y)
+    features, y = features[new], y[new]
     length = features.norm(dim=1).mean()
     for c in y.unique().tolist():
         head.weight[c] = F.normalize(features[y == c].mean(0), dim=0) * scale / length

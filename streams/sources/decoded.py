@@ -1,4 +1,4 @@
-"""Photos decoded once into a memory map of equal squares, which every later run opens in no time."""
+"""Photos decoded once into a memory map of equal squares, which every later run opens instead of decoding again."""
 
 from __future__ import annotations
 

@@ -22,17 +22,17 @@ from .objective import Classification
 
 
 @dataclass(frozen=True)
-class FrozenConfig:
+class OnFeaturesConfig:
     """model: name of a backbone that tells features; its own options are given as `model.weights=...`."""
 
     model: str = "vit-micro"
     model_options: dict[str, Any] = field(default_factory=dict)
 
 
-class Frozen(Strategy):
+class OnFeatures(Strategy):
     """A frozen network, and two places to fill: `absorb` what a task's features say, and `scores` of features."""
 
-    Config = FrozenConfig
+    Config = OnFeaturesConfig
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """The network is a function of its weights, or of the run's seed; therefore no checkpoint holds it."""
