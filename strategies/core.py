@@ -83,13 +83,16 @@ class Strategy:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave, onto the context's device."""
         for name in self.stateful:
-            held = getattr(self, name)
-            if isinstance(held, (nn.Module, torch.optim.Optimizer)):  # these know where their tensors belong
-                held.load_state_dict(state[name])
-            elif hasattr(held, "load_state_dict"):
-                held.load_state_dict(_onto(state[name], self.context.device))
-            else:
-                setattr(self, name, _onto(state[name], self.context.device))
+            self._restore(name, state[name])
+
+    def _restore(self, name: str, value: Any) -> None:
+        held = getattr(self, name)
+        if isinstance(held, (nn.Module, torch.optim.Optimizer)):  # these know where their tensors belong
+            held.load_state_dict(value)
+        elif hasattr(held, "load_state_dict"):
+            held.load_state_dict(_onto(value, self.context.device))
+        else:
+            setattr(self, name, _onto(value, self.context.device))
 
     def networks(self) -> list[nn.Module]:
         """The networks whose parameters the ledger counts."""
@@ -127,6 +130,7 @@ class GradientStrategy(Strategy):
         self.optimizer = self.new_optimizer()
         self.tasks_begun = 0
         self.step = 0
+        self._as_built = {name: p._version for name, p in self.model.named_parameters() if not p.requires_grad}
 
     def new_model(self, purpose: str = "initial weights") -> nn.Module:
         """A freshly initialised network on the device, drawn on the CPU so that every device starts the same."""
@@ -171,9 +175,31 @@ class GradientStrategy(Strategy):
         return [self.model]
 
     def state_dict(self) -> dict[str, Any]:
-        """What `stateful` names, and which parameters are being trained."""
+        """What `stateful` names, and which parameters are being trained.
+
+        Of the model without what `setup` will build again: a frozen body may be a hundred times the rest.
+        """
         trained = [name for name, p in self.model.named_parameters() if p.requires_grad]
-        return {"trained": trained, **super().state_dict()}
+        state = {"trained": trained, **super().state_dict()}
+        built = self._untouched()
+        return state | {"model": {name: value for name, value in state["model"].items() if name not in built}}
+
+    def _untouched(self) -> set[str]:
+        """Parameters that were frozen from the start, and that nothing has written to since."""
+        now = dict(self.model.named_parameters())
+        return {
+            name
+            for name, version in self._as_built.items()
+            if name in now and not now[name].requires_grad and now[name]._version == version
+        }
+
+    def _restore(self, name: str, value: Any) -> None:
+        if name != "model":
+            return super()._restore(name, value)
+        missing, strange = self.model.load_state_dict(value, strict=False)
+        if strange or set(missing) - set(self._as_built):
+            raise RuntimeError(f"the model has no {strange}, or the state no {missing}")
+        return None
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore; the optimizer is made anew for the parameters that were being trained."""

@@ -141,7 +141,7 @@ def test_every_look_at_the_data_is_counted(more, passes):
     stream = pictures(tasks=2)
     strategy = learn(made(stream, **more), stream)
     assert [task.train.drawn["samples"] / len(task.train) for task in stream] == [passes, passes]
-    assert strategy.passes() + strategy._more_passes() == passes
+    assert strategy.passes() + strategy.extra_passes() == passes
 
 
 def test_one_task_too_many_for_the_pool_is_refused():

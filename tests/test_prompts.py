@@ -122,7 +122,7 @@ def test_what_cannot_be_is_refused_in_one_line(name, settings, says):
 
 @pytest.mark.parametrize("more", [{"keys": "mean"}, {"prefix_init": "mean"}, {"head_init": "prototypes"}])
 def test_a_second_look_at_the_data_is_refused_where_there_is_one_pass(more):
-    with pytest.raises(UsageError, match="1 more passes"):
+    with pytest.raises(UsageError, match="dualprompt makes 2 passes over each task.s data, but pictures allows 1 pass"):
         made(stream=pictures(ONLINE), epochs=1, **more)
 
 

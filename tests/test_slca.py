@@ -67,7 +67,7 @@ def test_the_rules_hold(settings, setting, tasks):
     ("settings", "setting", "says"),
     [
         ({"model": "mlp"}, CIL, "the model mlp tells none"),
-        ({"epochs": 1, "model.weights": "random"}, ONLINE, "once more"),
+        ({"epochs": 1, "model.weights": "random"}, ONLINE, "makes 2 passes"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(settings, setting, says):
