@@ -184,7 +184,8 @@ def test_a_model_without_features_is_refused(name):
 
 @pytest.mark.parametrize(("name", "setting"), [("aper", ONLINE), ("ranpac", ONLINE), ("aper", TASK_FREE)])
 def test_adapting_needs_more_than_one_pass(name, setting):
-    with pytest.raises(UsageError, match=f"{name} makes 3 passes over each task's data, but pictures allows 1|needs boundaries"):
+    says = f"{name} makes 3 passes over each task's data, but pictures allows 1|needs boundaries"
+    with pytest.raises(UsageError, match=says):
         made(name, pictures(setting), **ADAPTING, adapt="adapter")
 
 

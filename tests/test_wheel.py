@@ -72,7 +72,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     for folder in ("base", "streams", "strategies", "evaluation", "benchmarks", "leaderboard", "cli"):
         sources = {f"carryover/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*.py") if "speed" not in p.parts}
         assert sources <= packed, sorted(sources - packed)
-    for pattern in ("benchmarks/*.toml", "leaderboard/templates/*", "leaderboard/static/*"):
+    shipped = "strategies/backbones/*.safetensors"
+    for pattern in ("benchmarks/*.toml", "leaderboard/templates/*", "leaderboard/static/*", shipped):
         data = {f"carryover/{path.relative_to(ROOT)}" for path in ROOT.glob(pattern)}
         assert data and data <= packed
     assert not [name for name in packed if name.split("/")[1] in ("tests", "docs", ".ci", "shared")]
@@ -105,6 +106,11 @@ def test_from_a_run_to_a_site(elsewhere):
     assert {"index.html", "static"} <= {path.name for path in (elsewhere / "site").iterdir()}
     assert list((elsewhere / "site/static").iterdir())
     there(elsewhere, "verify", "out", "--rerun", "0")
+
+
+def test_pre_trained_weights_come_along(elsewhere):
+    words = ["run", "simplecil", "imagenet-r-mini", "--seeds", "0", "--out", "frozen", "--json"]
+    assert json.loads(there(elsewhere, *words))["metrics"]["acc"]["mean"] > 0.5
 
 
 def test_every_module_can_be_imported(elsewhere):
