@@ -142,18 +142,18 @@ def test_frozen_prototypes_get_it_partly_right(mini):
 def test_the_stand_in_still_bites():
     """One seed, wide margins around the table of docs/imagenet-r-mini.md, whose rules are the assertions."""
     acc, forgotten = {}, {}
-    control = {"g_length": 0, "e_length": 0}
     for name, strategy, settings in (
         ("simplecil", "simplecil", {}),
-        ("control", "dualprompt", control),
+        ("control", "dualprompt", {"g_length": 0, "e_length": 0}),
         ("dualprompt", "dualprompt", {}),
         ("layernorm", "layernorm", {}),
-        ("finetune", "finetune", {}),
+        # less data and fewer passes than in the table are enough to tell
+        ("finetune", "finetune", {"epochs": 2, "stream.train_per_task": 400}),
+        ("joint", "joint", {"epochs": 2, "stream.n_tasks": 1, "stream.train_per_task": 6000}),
     ):
-        metrics = run(strategy, "imagenet-r-mini", [0], **settings).metrics("acc", "forgetting_chaudhry")
+        metrics = run(strategy, "imagenet-r-mini", [0], **settings).metrics()
         acc[name], forgotten[name] = (metrics[key]["mean"] for key in ("acc", "forgetting_chaudhry"))
-    joint = run("joint", "imagenet-r-mini", [0], **{"stream.n_tasks": 1}).metrics("acc")["acc"]["mean"]
     assert forgotten["finetune"] > 0.25
-    assert joint > acc["simplecil"] + 0.12
+    assert acc["joint"] > acc["simplecil"] + 0.12
     for name in ("dualprompt", "layernorm"):
         assert acc[name] > max(acc["simplecil"], acc["control"]) + 0.01, acc
