@@ -448,11 +448,14 @@ def main() -> None:
 
 
 def _prepare() -> None:
-    """Text that the output's encoding lacks is escaped; being terminated is being interrupted, and ends workers too."""
+    """Text that the output's encoding lacks is escaped; being terminated is being interrupted, and ends workers too.
+
+    Also in a background job, which a shell starts with interrupts ignored.
+    """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _fail(message: str, code: int) -> None:

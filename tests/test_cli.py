@@ -518,6 +518,20 @@ def test_interrupted(tmp_path, workers, how):
     assert not (tmp_path / "out/seeds").exists()
 
 
+def test_a_background_job_can_be_terminated(tmp_path):
+    """Which a shell starts with interrupts ignored."""
+    words = ["run", "er", "split-digits", "--set", "epochs=400", "--seeds", "0..0", "--checkpoint-every", "0.1"]
+    ignoring = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process = start(*words, "--out", tmp_path / "out", preexec_fn=ignoring)
+    begun = time.monotonic()
+    while not list(tmp_path.glob("out/seeds/*.safetensors")):
+        assert process.poll() is None and time.monotonic() - begun < 60
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "") and err.startswith("carryover: interrupted.")
+
+
 def test_a_run_whose_every_seed_diverges_says_so_and_fails(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = call("run", "finetune", "split-digits", *TINY, "--seeds", "0..1", "--set", "lr=1e6", "--out", "out")
