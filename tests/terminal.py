@@ -42,11 +42,15 @@ def call(*words: str | Path) -> Answer:
 
 
 def start(*words: str | Path, **options: object) -> subprocess.Popen:
-    """`carryover WORDS` in a process of its own, in a session of its own."""
+    """`carryover WORDS` in a process of its own, in a session of its own, as from a terminal.
+
+    It hears interrupts even if these tests were started in the background, where they are ignored.
+    """
     command = [sys.executable, "-m", "carryover", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    return subprocess.Popen(command, **{**pipes, "start_new_session": True, **options})
+    hearing = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, **{**pipes, "start_new_session": True, "preexec_fn": hearing, **options})
 
 
 def typed(*words: str | Path, timeout: float = 120, **options: object) -> Answer:
