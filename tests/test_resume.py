@@ -21,8 +21,8 @@ from carryover.evaluation.run import run_seed
 from carryover.strategies import load_strategy
 from carryover.strategies.check import blob_stream
 from carryover.strategies.trial import difference
-from carryover.streams.core import CIL, DIL, TIL
-from carryover.tests.toys import FROM_SCRATCH
+from carryover.streams.core import CIL, DIL
+from carryover.tests.toys import FROM_SCRATCH, granted
 
 STREAM = blob_stream(CIL)
 SMALL = {"model.hidden": [8]}
@@ -69,7 +69,7 @@ def test_stopped_once_at_any_step(name, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", FROM_SCRATCH)
 def test_stopped_after_every_single_step(name, monkeypatch, tmp_path):
-    stream = blob_stream(TIL if name == "independent" else DIL)
+    stream = blob_stream(granted(name, DIL))
     whole, evidence = run_seed(load_strategy(name)(**SMALL), stream, 0)
     path, lives, done = tmp_path / "c.safetensors", 0, None
     while done is None and lives < 100:
@@ -78,6 +78,15 @@ def test_stopped_after_every_single_step(name, monkeypatch, tmp_path):
     assert done[0].result_digest() == whole.result_digest()
     assert done[1] == evidence
     assert done[0].measured.resumed == lives - 1 == whole.cost.steps + len(stream)
+
+
+def test_cpu_time_of_learning_is_kept(monkeypatch, tmp_path):
+    """By a clock that goes on by a second whenever it is read: once after each step and at the end of each task."""
+    seconds = iter(range(1000))
+    monkeypatch.setattr(loop.time, "process_time", lambda: next(seconds))
+    assert one_life(monkeypatch, "er", tmp_path / "c", 4, 4) is None  # after the first task of three, in three steps
+    again, _ = run_seed(load_strategy("er")(**SMALL), STREAM, 0, checkpoint=tmp_path / "c")
+    assert again.measured.train_cpu_ms == 1000 * (3 + 1 + 1 + 1)
 
 
 def test_stopped_with_a_prefix_and_gone_on(tmp_path):

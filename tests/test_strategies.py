@@ -28,7 +28,8 @@ from carryover.tests.toys import FROM_SCRATCH
 NAMES = FROM_SCRATCH
 ALL = ["til", "cil", "dil", "online", "task-free"]
 TOLD = ["til", "cil", "dil", "online"]  # of boundaries
-CERTIFIED = {"finetune": ALL, "er": ALL, "ewc": TOLD[:3], "independent": ["til"]}
+CERTIFIED = {"finetune": ALL, "er": ALL, "ewc": TOLD[:3], "gpm": TOLD[:3]}
+CERTIFIED |= {name: ["til"] for name in ("independent", "trgp", "cuber")}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,11 +7,16 @@ from typing import Any
 import torch
 from carryover.strategies import Context, registry
 from carryover.strategies.core import Strategy, load_strategy
-from carryover.streams.core import CIL, Data, LabelledTest, Setting, Stream, StreamInfo, Task
+from carryover.streams.core import CIL, TIL, Data, LabelledTest, Setting, Stream, StreamInfo, Task
 from torch import Tensor
 
 # those that train a network of their own from scratch, on inputs of any shape; the others stand on a pre-trained one
 FROM_SCRATCH = [name for name in registry.entries if load_strategy(name).Config().model == "mlp"]
+
+
+def granted(name: str, setting: Setting) -> Setting:
+    """The setting, or one that tells the task id to a strategy that needs it."""
+    return TIL if "task_id_at_test" in load_strategy(name).needs else setting
 
 
 def info(setting: Setting = CIL, classes: int = 6, shape: tuple[int, ...] = (1, 4, 4)) -> StreamInfo:
