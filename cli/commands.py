@@ -164,16 +164,25 @@ def pretrain(
 
 @app.command()
 def plot(folders: Folders, out: Out = None, as_json: Json = False):
-    """Transfer matrices as heat maps, PNG and SVG; several runs are also compared."""
+    """Transfer matrices as heat maps, PNG and SVG; several runs are also compared.
+
+    Also subspaces and regimes, where a strategy reports them.
+    """
     from ..evaluation.plots import plot_comparison, plot_curves, plot_record, plot_scores
+    from ..evaluation.plots_subspaces import plot_regimes, plot_subspaces
 
     records = [_record(folder) for folder in folders]
     written: list[Path] = []
     for folder, record in zip(folders, records, strict=True):
         place = out / _label(folder, folders) if out and len(folders) > 1 else out or _folder(folder)
-        plot_record(record, place)
-        plot_curves(record, place)
-        written += [place / f"{stem}.{kind}" for stem in ("transfer-matrix", "curves") for kind in ("png", "svg")]
+        figures = {
+            "transfer-matrix": plot_record(record, place),
+            "curves": plot_curves(record, place),
+            "subspaces": plot_subspaces(record, place),
+            "regimes": plot_regimes(record, place),
+        }
+        drawn = [stem for stem, figure in figures.items() if figure is not None]
+        written += [place / f"{stem}.{kind}" for stem in drawn for kind in ("png", "svg")]
     if len(records) > 1:
         place = out or Path(".")
         plot_comparison(records, place)

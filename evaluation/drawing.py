@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,37 @@ def new_axes(figure: Figure, left: float, top: float, wide: float, high: float) 
     """Axes at a place in inches from the figure's upper left corner."""
     w, h = figure.get_size_inches()
     return figure.add_axes((left / w, 1 - (top + high) / h, wide / w, high / h))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Small panels in rows of a page's width, in reading order; lengths in inches."""
+
+    count: int
+    left: float
+    top: float
+    pitch: float  # from row to row
+    page: float = 7.0
+
+    @property
+    def across(self) -> int:
+        return min(self.count, 3 if self.count <= 9 else 4 if self.count <= 16 else 5)
+
+    @property
+    def down(self) -> int:
+        return math.ceil(self.count / self.across)
+
+    @property
+    def wide(self) -> float:
+        return self.page / max(self.across, 2)
+
+    def panel(self, figure: Figure, k: int, high: float, below: float = 0.0) -> Axes:
+        """Axes of place `k`; numbers stand at the outer axes alone."""
+        row, column = divmod(k, self.across)
+        left, top = self.left + column * self.wide, self.top + row * self.pitch + below
+        ax = new_axes(figure, left, top, self.wide - 0.15, high)
+        ax.tick_params(labelsize=6, labelleft=column == 0, labelbottom=k + self.across >= self.count)
+        return ax
 
 
 def text_width(labels: Sequence[str]) -> float:
@@ -133,6 +165,30 @@ def heat(
     ax.scatter(*np.argwhere(np.isnan(values)).T[::-1], s=2, color=GREY)
     ax.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
     ax.spines[:].set_visible(False)
+
+
+def bars(ax: Axes, low: np.ndarray, high: np.ndarray, colour: str, hatch: str = "") -> None:
+    """Bars [T] from `low` to `high` at 1 to T; none where an end is NaN."""
+    from matplotlib.collections import PolyCollection
+
+    tall = [(x, a, b) for x, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True), 1) if b > a]
+    corners = [[(x - 0.4, a), (x + 0.4, a), (x + 0.4, b), (x - 0.4, b)] for x, a, b in tall]
+    ax.add_collection(PolyCollection(corners, facecolors=colour, edgecolors="white", linewidths=0, hatch=hatch))
+
+
+def legend_row(
+    figure: Figure, top: float, areas: dict[str, tuple[str, str]], points: dict[str, tuple[str, str]]
+) -> None:
+    """What coloured and hatched areas and what markers stand for, side by side."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [Patch(fc=colour, ec="white", hatch=hatch, label=name, lw=0) for name, (colour, hatch) in areas.items()]
+    for name, (marker, face) in points.items():
+        handles.append(Line2D([], [], ls="", marker=marker, ms=3, mec="black", mfc=face, mew=0.5, label=name))
+    place = (0, 1 - top / figure.get_size_inches()[1])
+    look = {"frameon": False, "fontsize": 7, "columnspacing": 1.2, "handletextpad": 0.4, "borderpad": 0}
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=place, ncols=math.ceil(len(handles) / 2), **look)
 
 
 def _squares(cells: Sequence[tuple[int, int]] | np.ndarray) -> list[list[tuple[float, float]]]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +34,7 @@ from .drawing import (
     text_width,
     title,
 )
+from .views import View, about, arrived, plural, short
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +50,7 @@ def plot_record(record: RunRecord, folder: str | Path | None = None) -> Figure:
     Without a complete seed, what the unfinished ones measured is shown, and the title says so. Writes
     `transfer-matrix.png` and `transfer-matrix.svg` into a folder.
     """
-    view, tasks = _View.of(record), len(record.stream.tasks)
+    view, tasks = View.of(record), len(record.stream.tasks)
     names, rows = _names(record, 28), _rows(record)
     cell = min(0.5, max(0.15, 7 / tasks))
     left, top, wide, high = text_width(rows), 0.65, tasks * cell, (tasks + 1) * cell
@@ -63,7 +62,7 @@ def plot_record(record: RunRecord, folder: str | Path | None = None) -> Figure:
         figure = new_figure(max(6.5, left + wide + 0.8), below + 0.85 + text_width(names))
         title(
             figure,
-            _about(record, view),
+            about(record, view.note),
             _scores(_summary(record)),
             _legend(view) + "; ±: 95 % interval" * known,
         )
@@ -92,15 +91,15 @@ def plot_curves(record: RunRecord, folder: str | Path | None = None) -> Figure:
     from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 
-    view, tasks = _View.of(record), len(record.stream.tasks)
-    seen = _View(np.stack([view.stack[:, i, :i].mean(1) for i in range(1, tasks + 1)], 1))  # [S, T]
+    view, tasks = View.of(record), len(record.stream.tasks)
+    seen = View(np.stack([view.stack[:, i, :i].mean(1) for i in range(1, tasks + 1)], 1))  # [S, T]
     stages, across = np.arange(tasks + 1), min(tasks, 5 if tasks <= 20 else 10)
     left, top, wide, each = 0.55, 0.45, 7.0, 7.0 / max(across, 3)
     names, colours = _names(record, int(each * 19)), colormaps["viridis"](np.linspace(0, 0.88, tasks))
     legend = "thick: mean over the tasks seen so far; dotted: not learnt yet"
     with style():
         figure = new_figure(left + wide, top + 3.3 + (math.ceil(tasks / across) + 0.2) * (tasks > 1))
-        title(figure, _about(record, view), "", legend + "; bands: 95 % interval" * (len(view.stack) > 2))
+        title(figure, about(record, view.note), "", legend + "; bands: 95 % interval" * (len(view.stack) > 2))
         main = new_axes(figure, left, top, wide - 0.1, 2.7)
         panels = [
             new_axes(figure, left + j % across * each, top + 3.45 + j // across, each - 0.1, 0.7)
@@ -144,7 +143,7 @@ def plot_comparison(records: Sequence[RunRecord], folder: str | Path | None = No
         MismatchError: the records are of different streams.
     """
     _same_stream(records, 2)
-    views, titles, tasks = [_View.of(r) for r in records], _distinct(records), len(records[0].stream.tasks)
+    views, titles, tasks = [View.of(r) for r in records], _distinct(records), len(records[0].stream.tasks)
     names, rows = _names(records[0], 20), _rows(records[0])
     across, pair = min(len(records), 3), len(records) == 2
     cell = min(0.5, max(0.1, 3.8 / tasks))
@@ -167,12 +166,12 @@ def plot_comparison(records: Sequence[RunRecord], folder: str | Path | None = No
             ax = new_axes(figure, end + 1.0, top, wide, high)
             heat(ax, delta.mean, cell, diverging(), limits, np.abs(delta.mean) > delta.half, sign="+")
             label_axes(ax, cell, rows=[""] * len(rows), columns=names)
-            paired = _plural(common, "common seed") if common else "unpaired: no common seed"
-            caption(ax, "difference", _short(f"{titles[0]} − {titles[1]}", 30), paired)
+            paired = plural(common, "common seed") if common else "unpaired: no common seed"
+            caption(ax, "difference", short(f"{titles[0]} − {titles[1]}", 30), paired)
             colour_bar(figure, (end + 1.0 + wide + 0.12, top, high), diverging(), limits, "percentage points")
             if np.isfinite(delta.half).any():
                 legend += "; outlined difference: paired 95 % interval excludes 0 (uncorrected)"
-        title(figure, _stream(*records), "", legend)
+        title(figure, arrived(*records), "", legend)
         save(figure, folder, "comparison")
     return figure
 
@@ -194,7 +193,7 @@ def plot_scores(records: Sequence[RunRecord], folder: str | Path | None = None) 
     left, top, wide, high = text_width(names), 0.45, 2.4, max(1.6 if counted else 0.5, 0.26 * len(rows))
     with style():
         figure = new_figure(left + 2 * wide + 0.3 + counted * (wide + 0.6), top + high + 0.5)
-        title(figure, _stream(*records), "", "mean and 95 % interval over seeds")
+        title(figure, arrived(*records), "", "mean and 95 % interval over seeds")
         for k, (score, label) in enumerate((("acc", "ACC (%)"), ("bwt", "BWT (percentage points)"))):
             ax = new_axes(figure, left + k * (wide + 0.15), top, wide, high)
             for i, (_, summary, _) in enumerate(rows):
@@ -221,45 +220,14 @@ def plot_scores(records: Sequence[RunRecord], folder: str | Path | None = None) 
 # -- numbers --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _View:
-    """Percentages [S, ...] with their mean and the half width of its 95 % interval, NaN where there is none."""
-
-    stack: np.ndarray
-    note: str = ""
-
-    @classmethod
-    def of(cls, record: RunRecord) -> _View:
-        every = 100 * record.matrix.numpy()
-        complete = [run.status == "complete" for run in record.runs]
-        if any(complete):
-            return cls(every[complete], _plural(sum(complete), "seed"))
-        return cls(every, f"no complete seed, {len(every)} unfinished")
-
-    @cached_property
-    def mean(self) -> np.ndarray:
-        known = np.isfinite(self.stack).sum(0)
-        return np.where(known > 0, np.nansum(self.stack, 0) / np.maximum(known, 1), np.nan)
-
-    @cached_property
-    def half(self) -> np.ndarray:
-        from .statistics import t_interval
-
-        def half(values: np.ndarray) -> float:
-            interval = t_interval(values)
-            return (interval[1] - interval[0]) / 2 if interval else math.nan
-
-        return np.apply_along_axis(half, 0, self.stack)
-
-
-def _difference(records: Sequence[RunRecord], views: Sequence[_View]) -> tuple[_View, int]:
+def _difference(records: Sequence[RunRecord], views: Sequence[View]) -> tuple[View, int]:
     """First minus second, seed by seed where they share complete ones, and how many they share."""
     places = [{run.seed: i for i, run in enumerate(record.complete)} for record in records]
     common = sorted(places[0].keys() & places[1].keys())
     if not common:
-        return _View(views[0].mean[None] - views[1].mean[None]), 0
+        return View(views[0].mean[None] - views[1].mean[None]), 0
     first, second = (view.stack[[at[seed] for seed in common]] for view, at in zip(views, places, strict=True))
-    return _View(first - second), len(common)
+    return View(first - second), len(common)
 
 
 def _summary(record: RunRecord) -> dict[str, dict[str, Any]]:
@@ -275,7 +243,7 @@ def _flops(record: RunRecord) -> float:
 
 def _same_stream(records: Sequence[RunRecord], least: int) -> None:
     if len(records) < least:
-        raise UsageError(f"this figure needs at least {_plural(least, 'record')}; {len(records)} given.")
+        raise UsageError(f"this figure needs at least {plural(least, 'record')}; {len(records)} given.")
     first = records[0].stream
     for other in (record.stream for record in records[1:]):
         if (other.fingerprint, other.test_sizes) != (first.fingerprint, first.test_sizes):
@@ -288,17 +256,8 @@ def _same_stream(records: Sequence[RunRecord], least: int) -> None:
 # -- words ----------------------------------------------------------------------------------------------------
 
 
-def _short(text: str, limit: int) -> str:
-    """Printable and no longer than `limit`; the middle goes first, because names often differ at their end."""
-    text = "".join(c if c.isprintable() else " " for c in text)
-    if len(text) <= limit:
-        return text
-    tail = (limit - 1) // 2
-    return f"{text[: limit - 1 - tail].rstrip()}…{text[-tail:].lstrip()}"
-
-
 def _names(record: RunRecord, limit: int) -> list[str]:
-    return [_short(name, limit) for name in record.stream.tasks]
+    return [short(name, limit) for name in record.stream.tasks]
 
 
 def _rows(record: RunRecord) -> list[str]:
@@ -313,24 +272,11 @@ def _distinct(records: Sequence[RunRecord]) -> list[str]:
         name = record.strategy.name
         alike = [f for r, f in zip(records, facts, strict=True) if r.strategy.name == name]
         differ = [f"{key}={value}" for key, value in fact.items() if any(f.get(key) != value for f in alike)]
-        titles.append(_short(f"{name} ({', '.join(differ)})" if differ else name, 40))
+        titles.append(short(f"{name} ({', '.join(differ)})" if differ else name, 40))
     return titles
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _stream(*records: RunRecord) -> str:
-    settings = dict.fromkeys(record.stream.setting for record in records)
-    return f"{_short(records[0].stream.name, 40)} · {_short(' / '.join(settings), 40)}"
-
-
-def _about(record: RunRecord, view: _View) -> str:
-    return f"{_short(record.strategy.name, 40)} on {_stream(record)} · {view.note}"
-
-
-def _legend(*views: _View) -> str:
+def _legend(*views: View) -> str:
     holes = any(np.isnan(view.mean).any() for view in views)
     return "hatched: not learnt yet; outlined: just learnt" + "; dot: not measured" * holes
 

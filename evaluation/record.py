@@ -123,6 +123,7 @@ class Measured(Model):
     """What depends on the machine and the moment; never part of a result."""
 
     train_ms: Count = 0
+    train_cpu_ms: Count = 0  # of the process, all threads together; 0 in records that did not measure it
     eval_ms: Count = 0
     peak_host_bytes: Count = 0
     peak_device_bytes: Count = 0

@@ -195,7 +195,7 @@ class _Position:
         self.inside = False  # in the middle of learning a task
         self.diverged = False
         self.resumed = 0
-        self.spent = {"train": 0.0, "eval": 0.0}
+        self.spent = {"train": 0.0, "eval": 0.0, "train_cpu": 0.0, "eval_cpu": 0.0}  # seconds
 
     def leave(self, index: int, train: Any) -> None:
         """A task has been learnt."""
@@ -244,7 +244,7 @@ class _Position:
             self.rows = [row.numpy() for row in state["rows"]]
             self.drawn, self.inside = list(state["drawn"]), state["inside"]
             self.evaluator.task_id_reads = state["task_id_reads"]
-            self.resumed, self.spent = state["resumed"] + 1, dict(state["spent"])
+            self.resumed, self.spent = state["resumed"] + 1, self.spent | state["spent"]
             torch.set_num_threads(state["threads"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise InvalidError(
@@ -272,6 +272,7 @@ class _Position:
             ),
             measured=Measured(
                 train_ms=round(self.spent["train"] * 1000),
+                train_cpu_ms=round(self.spent["train_cpu"] * 1000),
                 eval_ms=round(self.spent["eval"] * 1000),
                 peak_host_bytes=peak_host_bytes(),
                 peak_device_bytes=peak_device_bytes(self.context.device),
@@ -293,6 +294,7 @@ class _Clock:
     ) -> None:
         self.state, self.path, self.every, self.listener, self.tasks = state, path, every, listener, tasks
         self.saved = self.told = self.entered = time.monotonic()
+        self.entered_cpu = time.process_time()
         self.index, self.train = 0, None
 
     def enter(self, index: int, train: Any) -> None:
@@ -301,7 +303,7 @@ class _Clock:
 
     def timed(self, purpose: str, function: Callable, *args: Any) -> Any:
         """Call, and add the seconds to the ledger; on an accelerator, until its work is done."""
-        self.entered, self.purpose = time.monotonic(), purpose
+        self.entered, self.entered_cpu, self.purpose = time.monotonic(), time.process_time(), purpose
         value = function(*args)
         if self.state.context.device.type == "cuda":
             torch.cuda.synchronize(self.state.context.device)
@@ -327,9 +329,10 @@ class _Clock:
             self.saved = time.monotonic()
 
     def _settle(self) -> None:
-        now = time.monotonic()
+        now, cpu = time.monotonic(), time.process_time()
         self.state.spent[self.purpose] += now - self.entered
-        self.entered = now
+        self.state.spent[f"{self.purpose}_cpu"] += cpu - self.entered_cpu
+        self.entered, self.entered_cpu = now, cpu
 
 
 def _end_to_end(tests: list[Any]) -> LabelledTest | None:

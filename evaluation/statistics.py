@@ -235,13 +235,15 @@ def _cost(runs: list[SeedRun]) -> str:
     flops = mean(run.cost.train_flops for run in runs)
     samples = mean(run.cost.samples_seen for run in runs)
     seconds = mean(run.measured.train_ms for run in runs) / 1000
+    cpu = mean(run.measured.train_cpu_ms for run in runs) / 1000
     kept = mean(run.cost.replay_bytes + run.cost.state_bytes for run in runs)
     trained, total = (
         mean(run.cost.params_trained for run in runs),
         mean(run.cost.params_total for run in runs),
     )
     return (
-        f"cost per seed: {_short(flops)}FLOP in training, {samples:,.0f} samples, {seconds:,.1f} s; "
+        f"cost per seed: {_short(flops)}FLOP in training, {samples:,.0f} samples, {seconds:,.1f} s"
+        f"{f' ({cpu:,.1f} s of CPU)' if cpu else ''}; "
         f"{trained:,.0f} of {total:,.0f} parameters trained, {_short(kept)}B kept besides"
     )
 
