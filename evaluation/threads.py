@@ -16,7 +16,7 @@ from ..base.machine import cores
 from ..strategies.context import Context
 from ..strategies.core import Strategy
 from ..strategies.trial import copied
-from ..streams.core import Stream
+from ..streams.core import Data, Stream, Task
 
 
 @contextmanager
@@ -70,9 +70,11 @@ def probe(make: Callable[[], Strategy], stream: Stream, device: torch.device, st
     throwaway.setup(stream.info, context)
     size = getattr(throwaway.config, "batch_size", 10)
 
-    def shortened(task, samples: int):
-        few = torch.arange(min(samples, len(task.train)))
-        return replace(task, train=task.train.select(few).to(device), val=None)
+    def few(data: Data, samples: int) -> Data:
+        return data.select(torch.arange(min(samples, len(data)))).to(device)
+
+    def shortened(task: Task, samples: int) -> Task:
+        return replace(task, train=few(task.train, samples), val=task.val and few(task.val, samples))
 
     for index, task in enumerate(tasks[:-1]):
         context.begin(index)

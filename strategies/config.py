@@ -17,8 +17,10 @@ from ..base.errors import UsageError, unknown
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Divisor = Annotated[float, Field(gt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Amount = Annotated[int, Field(ge=0, le=10**9)]
+Schedule = Literal["constant", "cosine", "step", "plateau"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class TrainConfig:
         head_lr: of the classifying layer, where it differs from `lr`.
         clip: largest norm of all gradients together; 0 does not clip.
         schedule, drop_at: of the learning rates over the steps of a task: "constant", "cosine" to 0, or "step", a tenth
-            from the share `drop_at` of the steps on.
+            from the share `drop_at` of the steps on; or "plateau", by the loss on validation data, see `parts.plateau`.
+        patience, lr_factor, lr_min: of "plateau": passes without a lower loss after which the rates are divided, by
+            what, and below which `lr` the task ends, before its `epochs` are over.
         compete: which classes share the softmax in training: as the setting has it at test, or "task", "seen", "all".
     """
 
@@ -48,8 +52,11 @@ class TrainConfig:
     compete: Literal["setting", "task", "seen", "all"] = "setting"
     head_lr: Positive | None = None
     clip: NonNegative = 0.0
-    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule: Schedule = "constant"
     drop_at: Share = 0.8
+    patience: Count = 6
+    lr_factor: Divisor = 2.0
+    lr_min: Positive = 1e-5
 
 
 def configure(Config: type, settings: Mapping[str, Any], owner: str) -> Any:

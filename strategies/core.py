@@ -23,6 +23,7 @@ from .config import TrainConfig, configure
 from .context import Context
 from .parts.objective import Classification
 from .parts.optimizers import clip, make_optimizer, set_rates
+from .parts.plateau import Plateau, mean_loss
 
 
 def strategy(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[type], type]:
@@ -125,6 +126,9 @@ class GradientStrategy(Strategy):
                 f"schedule={self.config.schedule} runs over a task, and {info.name} does not tell where one ends. "
                 "Leave it out."
             )
+        self.plateau = Plateau(self.config)
+        if self.config.schedule == "plateau":
+            self.stateful = (*self.stateful, "plateau")
         self.model = self.new_model().eval()
         self.objective = self.new_objective()
         self.optimizer = self.new_optimizer()
@@ -141,18 +145,21 @@ class GradientStrategy(Strategy):
 
     def learn(self, task: Task) -> None:
         """Train on one task. `step` is 0 between tasks; a resumed run comes in with the step it had reached."""
-        data = self.training_data(task)
-        total = self.passes() * steps_per_epoch(data, self.config.batch_size)
         if self.step == 0:
             self.tasks_begun += 1
             self.objective.reveal(task)
             self.begin_task(task)
             if self.info.setting.boundaries or self.tasks_begun == 1:
                 self.optimizer = self.new_optimizer()
+        data = self.training_data(task)
+        held = self.validation_data(task) if self.config.schedule == "plateau" else None
+        per_epoch = steps_per_epoch(data, self.config.batch_size)
+        total = self.passes() * per_epoch
         self.model.train()
         number, meter = self.context.task, self.context.meter
-        for batch in batches(data, self.config.batch_size, self.passes(), self.context.key("batches"), self.step):
-            set_rates(self.optimizer, self.config, self.step, total)
+        order = batches(data, self.config.batch_size, self.passes(), self.context.key("batches"), self.step)
+        for batch in self.plateau.until_ended(order):
+            set_rates(self.optimizer, self.config, self.step, total, self.plateau.reductions)
             with meter.step(number, len(batch.y), *self.cost_key(batch)):
                 self.optimizer.zero_grad()
                 self.loss(batch).backward()
@@ -161,7 +168,10 @@ class GradientStrategy(Strategy):
                 self.optimizer.step()
             self.after_step(batch)
             self.step += 1
-            self.context.tick(self.step, total)
+            if held is not None and self.step % per_epoch == 0:
+                self.plateau.judge(mean_loss(self.model, self.validation_loss, held, self.context), self.model)
+            self.context.tick(total if self.plateau.ended else self.step, total)
+        self.plateau.settle(self.model)
         self.model.eval()
         self.end_task(task)
         self.step = 0
@@ -236,12 +246,25 @@ class GradientStrategy(Strategy):
         """What the loop draws its batches from: the task's training data."""
         return task.train
 
+    def validation_data(self, task: Task) -> Data:
+        """What schedule=plateau judges by: the task's validation data."""
+        if not task.val:
+            raise UsageError(
+                f"schedule=plateau judges by validation data, and {self.info.name} holds none out. "
+                "Set stream.val_fraction=0.1, or another schedule."
+            )
+        return task.val
+
     def begin_task(self, task: Task) -> None:
         """Before the first step of a task: its classes are revealed, its optimizer is made after this."""
 
     def loss(self, batch: Batch) -> Tensor:
         """The scalar to descend."""
         return self.objective.loss(self.model(batch.x), batch.y)
+
+    def validation_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """What schedule=plateau judges by: scalar, the mean over inputs [B, ...] of the task with targets [B]."""
+        return self.objective.loss(self.model(x), y)
 
     def adjust_gradients(self, batch: Batch) -> None:
         """Between `backward` and the optimizer's step: projections, penalties."""

@@ -169,6 +169,10 @@ class DualPrompt(GradientStrategy):
             return loss
         return loss + self.config.pull * model.keys.pull(t, query)
 
+    def validation_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Through the task's own prompts."""
+        return self.objective.loss(self.model.vit.head(self.model.features(x, self.tasks_begun - 1)), y)
+
     def predict(self, inputs: Tensor, query: Query, chosen: Tensor | None = None) -> Tensor:
         """The best of the query's classes, with the expert prompts of the tasks `chosen` [B], or of its own choice."""
         if not self.model.prefixes:

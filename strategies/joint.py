@@ -29,6 +29,9 @@ class Joint(GradientStrategy):
         """With nothing kept yet."""
         super().setup(info, context)
         self.memory = Archive()
+        if self.config.schedule == "plateau":
+            self.held = Archive()  # of validation data
+            self.stateful = (*self.stateful, "held")
 
     def training_data(self, task: Task) -> Data:
         """All data so far; when a task begins, its own is added."""
@@ -37,6 +40,13 @@ class Joint(GradientStrategy):
         return dataclasses.replace(
             task.train, samples=self.memory.samples, targets=self.memory.targets, drawn={"samples": 0}
         )
+
+    def validation_data(self, task: Task) -> Data:
+        """All validation data so far, likewise."""
+        val = super().validation_data(task)
+        if self.step == 0:
+            self.held.add(*val.span(0, len(val)))
+        return dataclasses.replace(val, samples=self.held.samples, targets=self.held.targets)
 
     def begin_task(self, task: Task) -> None:
         """Start afresh."""

@@ -108,6 +108,11 @@ class L2P(GradientStrategy):
         loss = self.objective.loss(self.model(batch.x, chosen), batch.y)
         return loss - self.config.pull * cosine.sum(1).mean()
 
+    def validation_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Through the prompts that each input chooses."""
+        _, chosen = self._match(self.queries.ask(x))
+        return self.objective.loss(self.model(x, chosen), y)
+
     def predict(self, inputs: Tensor, query: Query) -> Tensor:
         """The best of the query's classes for each input."""
         _, chosen = self._match(self.queries.at_test(inputs))

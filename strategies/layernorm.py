@@ -93,6 +93,8 @@ class LayerNorm(GradientStrategy):
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing is remembered yet."""
+        if self.config.schedule == "plateau":
+            raise UsageError(f"{self.name} learns in stages, whose losses do not compare. Choose another schedule.")
         super().setup(info, context)
         self._lasting = [p for p in self.model.parameters() if p.requires_grad]  # what is trained and kept
         self.queries = Queries(self.model.vit, context.meter)

@@ -29,7 +29,7 @@ from ..base.errors import UsageError
 from ..base.seeds import torch_generator
 from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
-from .config import Count, NonNegative, Positive, Share
+from .config import Count, NonNegative, Positive, Schedule, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.features import features
@@ -55,7 +55,7 @@ class SLCAConfig(TrainConfig):
     weight_decay: NonNegative = 5e-4
     epochs: Count = 50
     batch_size: Count = 128
-    schedule: Literal["constant", "cosine", "step"] = "step"
+    schedule: Schedule = "step"
     drop_at: Share = 0.8
     model: str = "vit-micro"
     compete: Literal["setting", "task", "seen", "all"] = "task"

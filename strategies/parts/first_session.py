@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...base.errors import UsageError
 from ...streams.core import Query, StreamInfo, Task
 from ..backbones.vit import ViT
-from ..config import Count, NonNegative, Positive, TrainConfig
+from ..config import Count, NonNegative, Positive, Schedule, TrainConfig
 from ..context import Context
 from ..core import GradientStrategy
 from .adapters import Adapted, Adapters, Copy, Norms
@@ -37,7 +37,7 @@ class AdaptConfig(TrainConfig):
     weight_decay: NonNegative = 0.005
     epochs: Count = 20
     batch_size: Count = 24
-    schedule: Literal["constant", "cosine", "step"] = "cosine"
+    schedule: Schedule = "cosine"
     compete: Literal["setting", "task", "seen", "all"] = "task"
     adapt: Literal["none", "adapter", "norms", "full"] = "none"
     adapter_width: Count = 64

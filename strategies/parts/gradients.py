@@ -72,7 +72,8 @@ def _vectorised_gradients(G: Tensor, model: nn.Module, loss: Callable[..., Tenso
     def one(params: dict[str, Tensor], x: Tensor, *rest: Tensor) -> Tensor:
         return loss(functional_call(model, params | fixed, (x,)), *rest)
 
-    grads = vmap(grad(one), in_dims=(None,) + (0,) * len(groups))(params, *groups)
+    many = vmap(grad(one), in_dims=(None,) + (0,) * len(groups), randomness="different")  # where there is dropout
+    grads = many(params, *groups)
     torch.cat([g.flatten(1) for g in grads.values()], dim=1, out=G)
 
 

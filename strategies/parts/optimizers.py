@@ -101,16 +101,19 @@ def is_head(name: str) -> bool:
     return "head" in name.split(".")[:-1]
 
 
-def set_rates(optimizer: Any, config: TrainConfig, step: int, total: int) -> None:
+def set_rates(optimizer: Any, config: TrainConfig, step: int, total: int, reductions: int = 0) -> None:
     """Learning rates before step `step` of the `total` steps of a task, by the schedule.
 
-    "cosine" falls from the base rate to 0; "step" takes a tenth from `drop_at` of the steps on.
+    "cosine" falls from the base rate to 0; "step" takes a tenth from `drop_at` of the steps on; "plateau" has divided
+    it `reductions` times.
     """
     if config.schedule == "constant":
         return
     done = step / max(total, 1)
     if config.schedule == "cosine":
         factor = (1 + math.cos(math.pi * done)) / 2
+    elif config.schedule == "plateau":
+        factor = config.lr_factor**-reductions
     else:
         factor = 0.1 if done >= config.drop_at else 1.0
     for group in optimizer.param_groups:
