@@ -54,7 +54,8 @@ def pixels(images: Tensor) -> None:
     """Refuse what is not [N, C, H, W] uint8."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
         raise UsageError(
-            f"rotating and resizing need uint8 pixels [N, C, H, W], not {list(images.shape)} {images.dtype}."
+            "rotating, resizing and normalising need uint8 pixels [N, C, H, W], "
+            f"not {list(images.shape)} {images.dtype}."
         )
 
 

@@ -1,20 +1,25 @@
 """Ways from stored images to a network's inputs, a whole batch at a time, on the device that holds it.
 
-Each is a frozen dataclass, so that a stream's fingerprint tells them apart by their settings. `CenterCrop` and
-`Resize` are transforms; `RandomResizedCrop` is an augmentation, which training uses in a transform's place.
+Each is a frozen dataclass, so that a stream's fingerprint tells them apart by their settings. `CenterCrop`, `Resize`
+and `Normalise` are transforms; `RandomResizedCrop` is an augmentation, which training uses in a transform's place.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..base.errors import UsageError
+
+if TYPE_CHECKING:
+    from .rows import Rows
 
 TRIES = 10  # boxes drawn before the largest centred one is taken, as in torchvision
 
@@ -42,6 +47,35 @@ class Resize:
     def __call__(self, x: Tensor) -> Tensor:
         size = (self.size, self.size)
         return functional.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Pixels in [0, 1], less their mean and over their standard deviation, by channel."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        mean, deviation = (torch.tensor(v, device=x.device)[:, None, None] for v in (self.mean, self.deviation))
+        return (x - mean) / deviation
+
+    @classmethod
+    def of(cls, sources: Sequence[Tensor | np.ndarray | Rows]) -> Normalise:
+        """By all pixels [N, C, H, W] uint8 together, to four decimals, as papers tell them: exact on every machine."""
+        counts = torch.zeros(sources[0].shape[1], 256, dtype=torch.int64)
+        for source in sources:
+            for start in range(0, len(source), 4096):
+                part = torch.as_tensor(source[start : start + 4096])
+                for channel, pixels in enumerate(part.movedim(1, 0)):
+                    counts[channel] += torch.bincount(pixels.reshape(-1), minlength=256)
+        values = torch.arange(256, dtype=torch.float64) / 255
+        share = counts / counts.sum(1, keepdim=True)
+        mean = (share * values).sum(1)
+        deviation = ((share * values**2).sum(1) - mean**2).clamp(min=0).sqrt()
+        if not deviation.all():
+            raise UsageError("normalise needs pixels that differ; a channel has one value throughout.")
+        return cls(*(tuple(round(float(v), 4) for v in vector) for vector in (mean, deviation)))
 
 
 class Boxes(NamedTuple):

@@ -19,7 +19,7 @@ from ..base.errors import UsageError, unknown
 from ..base.seeds import frozen_random
 from .affine import pixels, rotate
 from .assemble import Part, assemble, at_least_one
-from .core import CIL, DIL, Setting, Stream
+from .core import CIL, DIL, TIL, Setting, Stream
 from .labelled import Labelled
 
 ClassOrder = Literal["natural", "seeded"] | list[int]
@@ -31,7 +31,14 @@ class Options(TypedDict, total=False):
 
     seed: int
     train_per_task: int | None
+    disjoint: bool
     val_fraction: float
+    normalise: bool
+
+
+# Of streams of related tasks, after GPM (Saha, Garg and Roy 2021), TRGP and CUBER (Lin et al. 2022): one head for all
+# tasks, the task told at test, and few new samples for each task, so that there is something to gain from the others.
+RELATED = {"setting": TIL, "disjoint": True}
 
 
 class SplitOptions(Options, total=False):
@@ -44,6 +51,7 @@ class PermutedOptions(Options, total=False):
     """Of `permuted`."""
 
     identity_first: bool
+    distinct: int | None
 
 
 class RotatedOptions(Options, total=False):
@@ -64,7 +72,9 @@ def split(
     class_order: ClassOrder = "natural",
     sizes: Sequence[int] | None = None,
     train_per_task: int | None = None,
+    disjoint: bool = False,
     val_fraction: float = 0.0,
+    normalise: bool = False,
     version: int = 1,
 ) -> Stream:
     """Tasks that reveal the classes piece by piece. Class ids stay those of the data set.
@@ -73,7 +83,9 @@ def split(
         n_tasks: equal pieces; or give `sizes`, the number of classes of each task.
         class_order: as numbered, drawn by the seed, or a list of all class ids.
         train_per_task: so many random training samples for each task instead of all.
+        disjoint: draw them so that no two tasks have a sample in common.
         val_fraction: of a task's training samples (after `train_per_task`), held out as its validation data.
+        normalise: inputs less the mean of all training pixels, over their deviation, by channel.
     """
     order = _class_order(labelled.classes, class_order, seed)
     ends = np.cumsum(_sizes(labelled.classes, n_tasks, sizes))
@@ -83,8 +95,8 @@ def split(
         classes = tuple(order[start:end])
         train, test = (np.flatnonzero(np.isin(y, classes)) for y in (train_y, test_y))
         parts.append(Part(_title(classes, labelled.class_names), classes, labelled, train, test))
-    return assemble(parts, name, version, setting, seed, train_per_task, val_fraction, labelled.classes,
-                    labelled.class_names, {"class_order": order})  # fmt: skip
+    return assemble(parts, name, version, setting, seed, train_per_task, disjoint, val_fraction, normalise,
+                    labelled.classes, labelled.class_names, {"class_order": order})  # fmt: skip
 
 
 def permuted(
@@ -95,27 +107,36 @@ def permuted(
     setting: Setting | str = DIL,
     seed: int = 0,
     identity_first: bool = False,
+    distinct: int | None = None,
     train_per_task: int | None = None,
+    disjoint: bool = False,
     val_fraction: float = 0.0,
+    normalise: bool = False,
     version: int = 1,
 ) -> Stream:
     """Tasks with all classes, each under a pixel permutation of its own (channels move together).
 
     Args:
         identity_first: leave the first task as it is. Lopez-Paz and Ranzato (2017) permute it too.
-        train_per_task, val_fraction: as in `split`.
+        distinct: so many permutations, visited in turn: task t has permutation t % distinct. None means all distinct.
+        train_per_task, disjoint, val_fraction, normalise: as in `split`.
     """
     at_least_one("n_tasks", n_tasks)
     classes = tuple(range(labelled.classes))
     places = int(np.prod(labelled.train_x.shape[-2:] if labelled.train_x.ndim == 4 else labelled.train_x.shape[1:]))
+    if distinct is not None:
+        at_least_one("distinct", distinct)
     parts = []
     for t in range(n_tasks):
-        plain = identity_first and t == 0
-        order = frozen_random("permutation", seed, t).permutation(places)
+        visit, k = divmod(t, distinct or n_tasks)
+        plain = identity_first and k == 0
+        order = frozen_random("permutation", seed, k).permutation(places)
         change = None if plain else lambda x, order=order: _permute(x, order)
-        parts.append(Part("identity" if plain else f"permutation {t}", classes, labelled, change=change))
-    return assemble(parts, name, version, setting, seed, train_per_task, val_fraction, labelled.classes,
-                    labelled.class_names, {"identity_first": identity_first})  # fmt: skip
+        title = ("identity" if plain else f"permutation {k}") + (f", visit {visit + 1}" if visit else "")
+        parts.append(Part(title, classes, labelled, change=change))
+    meta = {"identity_first": identity_first} | ({"distinct": distinct} if distinct else {})
+    return assemble(parts, name, version, setting, seed, train_per_task, disjoint, val_fraction, normalise,
+                    labelled.classes, labelled.class_names, meta)  # fmt: skip
 
 
 def rotated(
@@ -129,7 +150,9 @@ def rotated(
     max_angle: float = 180.0,
     interpolation: Interpolation = "bilinear",
     train_per_task: int | None = None,
+    disjoint: bool = False,
     val_fraction: float = 0.0,
+    normalise: bool = False,
     version: int = 1,
 ) -> Stream:
     """Tasks with all classes, each turned by an angle of its own, in degrees counter-clockwise.
@@ -140,7 +163,7 @@ def rotated(
     Args:
         angles: one per task, instead of drawing them.
         interpolation: "bilinear" or "nearest".
-        train_per_task, val_fraction: as in `split`.
+        train_per_task, disjoint, val_fraction, normalise: as in `split`.
     """
     at_least_one("n_tasks", n_tasks)
     pixels(labelled.train_x)
@@ -166,8 +189,8 @@ def rotated(
         )
         for a in angles
     ]
-    return assemble(parts, name, version, setting, seed, train_per_task, val_fraction, labelled.classes,
-                    labelled.class_names, {"angles": [float(a) for a in angles]})  # fmt: skip
+    return assemble(parts, name, version, setting, seed, train_per_task, disjoint, val_fraction, normalise,
+                    labelled.classes, labelled.class_names, {"angles": [float(a) for a in angles]})  # fmt: skip
 
 
 def from_tasks(
@@ -178,7 +201,9 @@ def from_tasks(
     seed: int = 0,
     shared_classes: bool = False,
     train_per_task: int | None = None,
+    disjoint: bool = False,
     val_fraction: float = 0.0,
+    normalise: bool = False,
     version: int = 1,
 ) -> Stream:
     """One data set per task, in the order given.
@@ -187,7 +212,7 @@ def from_tasks(
         setting: CIL, or DIL with `shared_classes`.
         shared_classes: every data set has the same classes (domains of one problem); otherwise each adds its own,
             numbered on from those before.
-        train_per_task, val_fraction: as in `split`.
+        train_per_task, disjoint, val_fraction, normalise: as in `split`.
     """
     named = list(tasks.items() if isinstance(tasks, Mapping) else tasks)
     if not named:
@@ -209,8 +234,8 @@ def from_tasks(
         if not (shared_classes and names):
             names += labelled.class_names or [str(c) for c in range(labelled.classes)]
     setting = setting or (DIL if shared_classes else CIL)
-    return assemble(parts, name, version, setting, seed, train_per_task, val_fraction, total, tuple(names),
-                    {"first_class": [part.shift for part in parts]})  # fmt: skip
+    return assemble(parts, name, version, setting, seed, train_per_task, disjoint, val_fraction, normalise, total,
+                    tuple(names), {"first_class": [part.shift for part in parts]})  # fmt: skip
 
 
 def _permute(x: Tensor, order: np.ndarray) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from .affine import resize
-from .builders import PermutedOptions, RotatedOptions, SplitOptions, permuted, rotated, split
+from .builders import RELATED, Options, PermutedOptions, RotatedOptions, SplitOptions, permuted, rotated, split
 from .core import Stream
 from .labelled import Labelled
 from .named import stream
@@ -41,6 +41,28 @@ def rotated_digits(*, n_tasks: int = 10, **options: Unpack[RotatedOptions]) -> S
     MNIST (Lopez-Paz and Ranzato 2017) in small.
     """
     return rotated(_digits(size=16), n_tasks, name="rotated-digits", **options)
+
+
+@stream("recurring-digits", embedded=True, setting="til", needs="")
+def recurring_digits(*, n_tasks: int = 6, distinct: int = 2, **options: Unpack[Options]) -> Stream:
+    """Handwritten digits 8x8, 6 tasks of 100 new images under two permutations in turn; task-incremental, one head.
+
+    scikit-learn's digits; 100 images to train and all 599 to test per task. recurring-mnist in small.
+    """
+    made = RELATED | {"train_per_task": 100} | options
+    return permuted(_digits(), n_tasks, name="recurring-digits", distinct=distinct, **made)
+
+
+@stream("slowly-rotated-digits", embedded=True, setting="til", needs="")
+def slowly_rotated_digits(*, n_tasks: int = 10, step: float = 15.0, **options: Unpack[Options]) -> Stream:
+    """Handwritten digits 16x16, 10 tasks of 100 new images, each turned by 15° more; task-incremental, one head.
+
+    scikit-learn's digits, enlarged from 8x8 before turning; 100 images to train and all 599 to test per task, turned by
+    `step` degrees more from task to task. slowly-rotated-mnist in small.
+    """
+    angles = [step * t for t in range(n_tasks)]
+    made = RELATED | {"train_per_task": 100} | options
+    return rotated(_digits(size=16), n_tasks, name="slowly-rotated-digits", angles=angles, **made)
 
 
 def _digits(size: int | None = None) -> Labelled:

@@ -72,8 +72,8 @@ def test_every_announced_stream_says_what_it_is():
         options = stream_options(registry.load(entry.name))
         assert {"n_tasks", "seed", "train_per_task"} <= set(options)
         if entry.options["embedded"]:
-            assert load_stream(entry.name).name == entry.name
-            assert load_stream(entry.name).setting.name == entry.options["setting"]
+            made = load_stream(entry.name)
+            assert (made.name, made.setting.name) == (entry.name, entry.options["setting"])
 
 
 def test_the_registry_lists_without_importing():

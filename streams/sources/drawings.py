@@ -1,8 +1,8 @@
 """Generated images: "photographs" of shapes, and their "renditions" on canvas, from masks of glyphs and polygons.
 
-All of it is batched arithmetic on masks [B, 48, 48], halved to images [B, 3, 24, 24] at the end. Pre-training draws
-photographs without end in float32, on any device; a stream draws renditions once, in float64 and rounded to bytes, so
-that they come out the same on every machine.
+All of it is batched arithmetic on masks [B, 48, 48], halved to images [B, 3, 24, 24] at the end; photographs come in
+other sizes, too. Pre-training draws photographs without end in float32, on any device; a stream draws its images once,
+in float64 and rounded to bytes, so that they come out the same on every machine.
 """
 
 from __future__ import annotations
@@ -69,18 +69,19 @@ def photographs(masks: Tensor, draw: Draw, rare: float = 0.06) -> Tensor:
     """Dark things on a bright ground [B, 3, 24, 24] in [0, 1]; what pre-training sees.
 
     Args:
-        masks: [B, 48, 48] in [0, 1].
+        masks: [B, 48, 48] in [0, 1], or any other even size, twice that of the images.
         rare: the share of images with each of: swapped tones, blur, holes, a fabric (another each time). Renditions
             shift images in such ways, so they should be rare, and not absent.
     """
     B, m = len(masks), placed(masks, draw)
-    x = _ground(draw, m) + 0.25 * (_clouds(draw, B, 6) - 0.5) * draw.chance(0.5, B)
-    ink = _tint(draw, B, 0.02, 0.35) + 0.15 * (_clouds(draw, B, 5) - 0.5)
+    side = m.shape[-1]
+    x = _ground(draw, m) + 0.25 * (_clouds(draw, B, 6, side) - 0.5) * draw.chance(0.5, B)
+    ink = _tint(draw, B, 0.02, 0.35) + 0.15 * (_clouds(draw, B, 5, side) - 0.5)
     x = _inked(x, ink, m)
     x = torch.where(draw.chance(0.3, B), 0.5 + (x - 0.5) * draw.one(0.4, 1, B), x)
     x = torch.where(draw.chance(rare, B), 1 - x, x)
     x = torch.where(draw.chance(rare, B), _blurred(x, 5), x)
-    holes = F.interpolate((draw.uniform01(B, 1, 6, 6) < 0.15).to(x.dtype), (FINE, FINE)) > 0
+    holes = F.interpolate((draw.uniform01(B, 1, 6, 6) < 0.15).to(x.dtype), (side, side)) > 0
     x = torch.where(draw.chance(rare, B) & holes, draw.between(0, 1, B, 3, 1, 1), x)
     x = torch.where(draw.chance(rare, B), x + draw.one(0.05, 0.2, B) * _fabric(draw, x), x)
     x = torch.where(draw.chance(0.2, B), x.mean(1, keepdim=True), x)
@@ -175,14 +176,14 @@ STYLES: dict[str, Callable[[Tensor, Draw], Tensor]] = {
 
 
 def placed(masks: Tensor, draw: Draw) -> Tensor:
-    """Masks [B, 48, 48] turned by up to 15 degrees, scaled by 0.75 to 1.1, sheared and shifted: [B, 1, 48, 48]."""
+    """Masks [B, S, S] turned by up to 15 degrees, scaled by 0.75 to 1.1, sheared and shifted: [B, 1, S, S]."""
     B = len(masks)
     angle = draw.between(-15, 15, B) * (math.pi / 180)
     zoom, shear, aspect = 1 / draw.between(0.75, 1.1, B), draw.between(-0.15, 0.15, B), draw.between(0.9, 1.1, B)
     c, s = torch.cos(angle), torch.sin(angle)
     matrix = torch.stack([c * zoom * aspect, (shear - s) * zoom, s * zoom, c * zoom / aspect], 1).reshape(B, 2, 2)
     theta = torch.cat([matrix, draw.between(-0.2, 0.2, B, 2, 1)], 2)
-    grid = F.affine_grid(theta, [B, 1, FINE, FINE], align_corners=False)
+    grid = F.affine_grid(theta, [B, 1, *masks.shape[1:]], align_corners=False)
     return F.grid_sample(masks.to(grid.dtype)[:, None], grid, align_corners=False)
 
 
@@ -195,33 +196,33 @@ def _tint(draw: Draw, B: int, low: float, high: float) -> Tensor:
 
 
 def _ground(draw: Draw, like: Tensor) -> Tensor:
-    """A bright tint [B, 3, 48, 48] that falls off to one side."""
+    """A bright tint [B, 3, S, S] that falls off to one side."""
     B, (y, x) = len(like), _places(like)
     return _tint(draw, B, 0.62, 0.95) + draw.one(-0.12, 0.12, B) * x + draw.one(-0.12, 0.12, B) * y
 
 
-def _clouds(draw: Draw, B: int, cells: int) -> Tensor:
-    """Smooth noise [B, 1, 48, 48] in [0, 1)."""
-    return F.interpolate(draw.uniform01(B, 1, cells, cells), (FINE, FINE), mode="bilinear", align_corners=False)
+def _clouds(draw: Draw, B: int, cells: int, side: int = FINE) -> Tensor:
+    """Smooth noise [B, 1, side, side] in [0, 1)."""
+    return F.interpolate(draw.uniform01(B, 1, cells, cells), (side, side), mode="bilinear", align_corners=False)
 
 
 def _stripes(draw: Draw, like: Tensor, period: float) -> Tensor:
     """0 and 1 in stripes of some direction, `period` mask pixels apart."""
     (y, x), angle = _places(like), draw.one(0, math.pi, len(like))
-    along = (torch.cos(angle) * x + torch.sin(angle) * y) * (FINE / 2)
+    along = (torch.cos(angle) * x + torch.sin(angle) * y) * (like.shape[-1] / 2)
     return (torch.sin(along * (2 * math.pi / period) + draw.one(0, 2 * math.pi, len(like))) > 0).to(like.dtype)
 
 
 def _fabric(draw: Draw, like: Tensor) -> Tensor:
-    """Crossed waves [B, 1, 48, 48] of frequencies and phases of their own."""
+    """Crossed waves [B, 1, S, S] of frequencies and phases of their own."""
     (y, x), B = _places(like), len(like)
     waves = [torch.sin(draw.one(4, 24, B) * math.pi * p + draw.one(0, 2 * math.pi, B)) for p in (x, y)]
     return waves[0] * waves[1]
 
 
 def _places(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns [48, 48] in [-1, 1]."""
-    line = torch.linspace(-1, 1, FINE, dtype=like.dtype, device=like.device)
+    """Rows and columns [S, S] in [-1, 1]."""
+    line = torch.linspace(-1, 1, like.shape[-1], dtype=like.dtype, device=like.device)
     return torch.meshgrid(line, line, indexing="ij")
 
 

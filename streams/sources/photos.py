@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..augment import CenterCrop, RandomResizedCrop
 from ..labelled import Labelled
 from ..rows import Rows
 from . import data_root, fetch, own_cache
-from .decoded import decoded
+from .decoded import SIDE, decoded
 from .pictures import Picture, in_folders
 from .splits import test_mask
 from .table import in_table
@@ -36,6 +36,8 @@ class Published:
         get: what to do to have it, as a sentence for messages.
         url, sha256: of an archive that unpacks to the first folder; "" where there is none to fetch.
         names: readable, by label; empty where labels speak for themselves.
+        one_in: of so many images one is for the test, where a hash of the names divides them.
+        in_folder, in_table: give the pictures of a folder, and of a copy at Hugging Face.
     """
 
     name: str
@@ -46,18 +48,27 @@ class Published:
     url: str = ""
     sha256: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
+    one_in: int = 5
+    in_folder: Callable[[Path], list[Picture]] = in_folders
+    in_table: Callable[[str], list[Picture]] = in_table
 
 
 def photos(
-    source: Published, data: str | Path | None, split: str, download: bool = False, hub: str | None = None
+    source: Published,
+    data: str | Path | None,
+    split: str | None,
+    download: bool = False,
+    hub: str | None = None,
+    side: int = SIDE,
+    size: int | None = SIZE,
 ) -> tuple[Labelled, dict[str, str]]:
-    """The data set, its pixels a memory map [N, 3, 256, 256]; and what says how it was divided, for the record.
+    """The data set, its pixels a memory map [N, 3, side, side]; and what says how it was divided, for the record.
 
-    Inputs are 224 x 224 in [0, 1]: the middle at test, a random resized crop with mirror images in training. Classes
-    are numbered by their labels in sorted order.
+    Inputs are `size` x `size` in [0, 1]: the middle at test, a random resized crop with mirror images in training; or
+    the whole square as it is, in training too, without `size`. Classes are numbered by their labels in sorted order.
 
     Args:
-        split: see `splits.test_mask`.
+        split: see `splits.test_mask`; None is "given" where the data set comes divided, else "hash".
         hub: take the images from there and not from the data root; see `table.in_table`.
 
     Raises:
@@ -65,10 +76,11 @@ def photos(
     """
     root = data_root(data)
     home = None if hub else _home(source, root, download)
-    pictures = in_table(hub) if hub else in_folders(home)
+    pictures = source.in_table(hub) if hub else source.in_folder(home)
     labels = _whole(source, pictures, hub or str(home))
-    mask = test_mask(pictures, split, home)
-    pixels = decoded(source.name, pictures, (root / "decoded", own_cache() / "decoded"))
+    split = split or ("given" if any(picture.part for picture in pictures) else "hash")
+    mask = test_mask(pictures, split, home, source.one_in)
+    pixels = decoded(source.name, pictures, (root / "decoded", own_cache() / "decoded"), side)
     y = torch.tensor([labels[picture.label] for picture in pictures])
     rows = torch.from_numpy(mask)
     parts = [part for held in (~rows, rows) for part in (Rows(pixels, held.numpy()), y[held])]
@@ -76,7 +88,8 @@ def photos(
     tests = "".join(f"{picture.name}\n" for picture, held in zip(pictures, mask, strict=True) if held)
     divided = split if split in ("hash", "given") else "listed"
     about = {"split": divided, "test_names_sha256": hashlib.sha256(tests.encode()).hexdigest()}
-    return Labelled(*parts, names, CenterCrop(SIZE), RandomResizedCrop(SIZE)), about
+    views = (CenterCrop(size), RandomResizedCrop(size)) if size else ()
+    return Labelled(*parts, names, *views), about
 
 
 def _home(source: Published, root: Path, download: bool) -> Path:

@@ -17,16 +17,17 @@ LIMIT = 2**26  # bytes of a list
 LISTS = "a .json of {'train': [...], 'test': [...]}, a train.txt beside a test.txt, or a folder with train/ and test/"
 
 
-def test_mask(pictures: Sequence[Picture], split: str, home: Path | None) -> np.ndarray:
+def test_mask(pictures: Sequence[Picture], split: str, home: Path | None, one_in: int = 5) -> np.ndarray:
     """[N] bool, which pictures are for the test.
 
     Args:
         split: "hash" (see `by_hash`); "given", as the data set comes: its folders train and test, or CUB's two lists;
             otherwise the path of published lists (see `listed`).
         home: folder of the data set, where it is one.
+        one_in: of so many pictures a hash gives one to the test.
     """
     if split == "hash":
-        return by_hash(pictures)
+        return by_hash(pictures, one_in)
     names = None
     if split != "given":
         names = listed(Path(split).expanduser())
@@ -39,8 +40,8 @@ def test_mask(pictures: Sequence[Picture], split: str, home: Path | None) -> np.
     return np.array([picture.part == "test" for picture in pictures])
 
 
-def by_hash(pictures: Sequence[Picture]) -> np.ndarray:
-    """Of each class, the fifth (rounded, at least one) whose names have the smallest SHA-256.
+def by_hash(pictures: Sequence[Picture], one_in: int = 5) -> np.ndarray:
+    """Of each class, the fifth, or one in so many (rounded, at least one), whose names have the smallest SHA-256.
 
     No seed, file system or machine has a say in it, and a picture that comes or goes moves few others.
     """
@@ -51,7 +52,7 @@ def by_hash(pictures: Sequence[Picture]) -> np.ndarray:
         members.setdefault(picture.label, []).append(row)
     for rows in members.values():
         rows.sort(key=lambda row: hashlib.sha256(pictures[row].name.encode()).digest())
-        mask[rows[: max(1, (2 * len(rows) + 5) // 10)]] = True
+        mask[rows[: max(1, (2 * len(rows) + one_in) // (2 * one_in))]] = True
     return mask
 
 
