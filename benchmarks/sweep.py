@@ -11,6 +11,8 @@
     [grid.er]                          # for one strategy
     memory = [100, 500]
 
+With [[grid]], several grids stand side by side: one thing after the other is varied, not each with each.
+
 What has a record is not run again, so a sweep is resumed by starting it again, and grows by editing the file.
 """
 
@@ -53,8 +55,14 @@ def read_sweep(path: Path, workers: int = 1, out: str | None = None, **common: A
     return list(requests.values())
 
 
-def combinations(grid: dict[str, Any], strategy: str) -> list[dict[str, Any]]:
-    """Every combination of the common settings and the strategy's own; one empty one where there are none."""
+def combinations(grid: dict[str, Any] | list[dict[str, Any]], strategy: str) -> list[dict[str, Any]]:
+    """Every combination of the common settings and the strategy's own; one empty one where there are none.
+
+    Of several grids, those of each; what comes again comes once.
+    """
+    if isinstance(grid, list):
+        every = [settings for one in grid for settings in combinations(one, strategy)]
+        return [settings for i, settings in enumerate(every) if settings not in every[:i]]
     own = {name: values for name, values in grid.items() if not isinstance(values, dict)} | grid.get(strategy, {})
     choices = [values if isinstance(values, list) else [values] for values in own.values()]
     if math.prod(map(len, choices)) > MANY:
@@ -92,7 +100,9 @@ def _read(path: Path) -> dict[str, Any]:
     for key in ("out", "data", "device"):
         if not isinstance(table.get(key, ""), str) or "\0" in table.get(key, ""):
             raise InvalidError(f"{path}: {key} must be text.")
-    _check_grid(table.get("grid", {}), table["strategies"], f"{path}: grid")
+    grid = table.get("grid", {})
+    for one in grid if isinstance(grid, list) and grid else [grid]:
+        _check_grid(one, table["strategies"], f"{path}: grid")
     return table
 
 
