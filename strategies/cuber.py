@@ -37,6 +37,7 @@ from .config import Amount, NonNegative, Share
 from .context import Context
 from .core import strategy
 from .parts.rotated import Rotated
+from .parts.subspaces import Inputs
 from .trgp import TINY, TRGP, TRGPConfig
 
 TINY32 = 1e-30  # instead of dividing by zero, in float32
@@ -178,11 +179,11 @@ class CUBER(TRGP):
                 self.context.report(f"demoted_at/{name}/{number}", share)
         super().end_task(task)
 
-    def bases(self, task: Task) -> dict[str, Tensor]:
+    def inputs(self, task: Task) -> dict[str, Inputs]:
         """As TRGP; and the gradient of the task at its end is kept for those to come."""
         samples, loss = self.config.basis_samples, self.objective.loss
         together = self.config.gradient_samples == samples
         found = self.look(task, samples, loss if together else None)
-        own = found if together else self.look(task, self.config.gradient_samples, loss, grams=False)
+        own = found if together else self.look(task, self.config.gradient_samples, loss, inputs=False)
         self.memories.append(own.gradients)
-        return found.grams
+        return found.inputs

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from ..base.errors import UsageError
 from ..streams.batches import Batch
-from ..streams.core import StreamInfo, Task
+from ..streams.core import Data, StreamInfo, Task
 from .config import Amount, NonNegative, Positive, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
-from .parts.rotated import Rotated, rotated, rotated_layers
-from .parts.subspaces import Subspaces
+from .parts.rotated import Rotated, rotated, rotated_layers, turned_ahead
+from .parts.subspaces import Inputs, Subspaces
 from .parts.survey import Loss, Survey, survey
 
 
@@ -107,6 +107,17 @@ class GPM(GradientStrategy):
             pool = self.subspaces[name]
             self.layers[name].turn(pool.completed(), [pool.columns(j) for j in self.selected.get(name, [])])
 
+    def training_data(self, task: Task) -> Data:
+        """The task's data, in the first layer's coordinates where that saves work."""
+        return turned_ahead(self.model, task.train, self.context.meter) if self.passes() > 1 else task.train
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The loss; what was turned ahead is counted where it is used."""
+        if any(layer.ahead for layer in self.layers.values()):
+            with self.context.meter.standing_for("train", "turning", len(batch.y), 0):
+                pass
+        return super().loss(batch)
+
     def adjust_gradients(self, batch: Batch) -> None:
         """Take away the part in the pool, and what would change the logits of earlier classes."""
         if self.tasks_begun == 1:
@@ -128,21 +139,21 @@ class GPM(GradientStrategy):
             if layer.turned:
                 layer.turn_back()
         self.optimizer = self.new_optimizer()  # there are no coordinates any more
-        grams = self.bases(task)
+        inputs = self.inputs(task)
         for threshold, name in zip(self.thresholds(self.tasks_begun - 1), self.guarded, strict=False):
             pool = self.subspaces[name]
-            pool.grow(grams[name], threshold, choose=self.choosing, short=self.config.parity)
+            pool.grow(inputs[name], threshold, choose=self.choosing, short=self.config.parity)
             self.context.report(f"used/{name}", pool.used)
 
     choosing = False  # whether a task's subspace is some of the pool's columns, or all
 
-    def bases(self, task: Task) -> dict[str, Tensor]:
-        """By layer, the Gram matrix of the inputs that are to be protected."""
-        return self.look(task, self.config.basis_samples).grams
+    def inputs(self, task: Task) -> dict[str, Inputs]:
+        """By layer, what is to be protected from now on."""
+        return self.look(task, self.config.basis_samples).inputs
 
-    def look(self, task: Task, samples: int, loss: Loss | None = None, grams: bool = True) -> Survey:
+    def look(self, task: Task, samples: int, loss: Loss | None = None, inputs: bool = True) -> Survey:
         """What the task's data say of the layers, after it was learnt; with a loss, also its gradients."""
-        return survey(self.model, self.guards, task.train, self.context, samples=samples, loss=loss, grams=grams)
+        return survey(self.model, self.guards, task.train, self.context, samples=samples, loss=loss, inputs=inputs)
 
     @property
     def guards(self) -> dict[str, Rotated]:

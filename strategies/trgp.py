@@ -84,7 +84,7 @@ class TRGP(GPM):
         weights = self.fitted_head(task) if self.config.regime_head == "fitted" else {}
         return survey(
             self.model, self.guards, task.train, self.context, samples=self.config.regime_samples, weights=weights,
-            loss=self.objective.loss, grams=False, purpose="regimes",
+            loss=self.objective.loss, inputs=False, purpose="regimes",
         ).gradients  # fmt: skip
 
     def fitted_head(self, task: Task) -> dict[str, Tensor]:
@@ -131,27 +131,29 @@ class TRGP(GPM):
         self._ready = None
         super().end_task(task)
 
-    def look(self, task: Task, samples: int, loss: Loss | None = None, grams: bool = True) -> Survey:
-        """Gram matrices of what the weights are multiplied with, the scaled inputs; gradients of the weights alike."""
+    def look(self, task: Task, samples: int, loss: Loss | None = None, inputs: bool = True) -> Survey:
+        """Of what the weights are multiplied with, the scaled inputs A x; and gradients of the weights alike."""
         if self.config.parity:
-            return super().look(task, samples, loss, grams)
-        weights = self.weights(len(self.scalings) - 1)
-        found = survey(
-            self.model, self.guards, task.train, self.context, samples=samples, weights=weights, loss=loss, grams=grams
-        )
-        for name, S in found.grams.items():
-            found.grams[name] = self.scaled(name, self.scaled(name, S).T)  # A S A'
-        for name, G in found.gradients.items():
-            found.gradients[name] = self.scaled(name, G.double().T).T.to(G)  # by the chain rule, G A'
+            return super().look(task, samples, loss, inputs)
+        given = {"samples": samples, "weights": self.weights(len(self.scalings) - 1), "loss": loss, "inputs": inputs}
+        found = survey(self.model, self.guards, task.train, self.context, **given)
+        for name in self.scalings[-1]:
+            A = self.scaling(name)
+            if inputs:
+                found.inputs[name] = found.inputs[name].mapped(A)
+            if loss is not None:
+                G = found.gradients[name]
+                found.gradients[name] = (G.double() @ A.T).to(G)  # by the chain rule, from that of W A
         return found
 
-    def scaled(self, name: str, S: Tensor) -> Tensor:
-        """A S [d, n], float64, with A = I + sum_j B_j D_j B_j' of the latest task."""
-        pool, total = self.subspaces[name], S
-        for j, D in self.scalings[-1].get(name, []):
+    def scaling(self, name: str) -> Tensor:
+        """A = I + sum_j B_j D_j B_j' [d, d] float64 of the latest task."""
+        pool = self.subspaces[name]
+        A = torch.eye(len(pool.basis), dtype=pool.basis.dtype, device=pool.basis.device)
+        for j, D in self.scalings[-1][name]:
             B = pool.basis[:, pool.columns(j)]
-            total = total + B @ (D.double() @ (B.T @ S))
-        return total
+            A += B @ D.double() @ B.T
+        return A
 
     @torch.no_grad()
     def weights(self, task: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from carryover.strategies.backbones import build
 from carryover.strategies.check import blob_stream
 from carryover.strategies.cuber import CUBER
 from carryover.strategies.parts.rotated import Rotated, rotated, rotated_layers
-from carryover.strategies.parts.subspaces import Subspaces
+from carryover.strategies.parts.subspaces import Inputs, Subspaces
 from carryover.strategies.parts.survey import survey
 from carryover.streams import from_arrays, permuted
 from carryover.streams.core import CIL, DIL, TIL, Data, LabelledTest
@@ -39,24 +39,34 @@ def energy(X: Tensor, B: Tensor) -> float:
     return float((X @ B).square().sum() / X.square().sum())
 
 
+def taken(X: Tensor) -> Inputs:
+    """Inputs [n, d], kept as they are or by their Gram matrix."""
+    seen = Inputs(X.shape[1])
+    for part in X.split(7):
+        seen.add(part)
+    assert (seen.gram is None) == (len(X) <= X.shape[1])
+    return seen
+
+
 def grown(*tasks: Tensor, threshold: float = 0.9, **options) -> Subspaces:
     pool = Subspaces(tasks[0].shape[1])
     for X in tasks:
-        pool.grow(X.T @ X, threshold, **options)
+        pool.grow(taken(X), threshold, **options)
     return pool
 
 
 # -- subspaces ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("count", [40, 10], ids=["many", "few"])
 @pytest.mark.parametrize("choose", [False, True])
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_a_pool_is_orthonormal_and_spans_what_it_must_and_no_more(threshold, choose):
-    tasks = [inputs(seed=s) for s in range(4)]
+def test_a_pool_is_orthonormal_and_spans_what_it_must_and_no_more(threshold, choose, count):
+    tasks = [inputs(seed=s, n=count) for s in range(4)]
     pool = Subspaces(12)
     for t, X in enumerate(tasks):
         before = pool.basis.shape[1]
-        new = pool.grow(X.T @ X, threshold, choose=choose)
+        new = pool.grow(taken(X), threshold, choose=choose)
         O = pool.basis
         assert (O.T @ O - torch.eye(O.shape[1])).abs().max() < 1e-10
         assert O.shape[1] == before + new <= 12
@@ -70,9 +80,10 @@ def test_a_pool_is_orthonormal_and_spans_what_it_must_and_no_more(threshold, cho
         assert torch.equal(Q[:, : O.shape[1]], O)
 
 
+@pytest.mark.parametrize("count", [40, 10], ids=["many", "few"])
 @pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_gram_matrices_give_the_subspaces_of_singular_vectors(threshold):
-    X, Y = inputs(seed=1), inputs(seed=2)
+def test_gram_matrices_give_the_subspaces_of_singular_vectors(threshold, count):
+    X, Y = inputs(seed=1, n=count), inputs(seed=2, n=count)
     pool = grown(X, threshold=threshold)
     U, s, _ = torch.linalg.svd(X.T, full_matrices=False)
     count = int((s.square().cumsum(0) < (threshold - 1e-12) * s.square().sum()).sum()) + 1
@@ -86,7 +97,7 @@ def test_gram_matrices_give_the_subspaces_of_singular_vectors(threshold):
     inside, whole = (O.T @ Y.T).square().sum(), Y.square().sum()
     more = int((inside + s.square().cumsum(0) < (threshold - 1e-12) * whole).sum()) + 1
     more = 0 if inside >= (threshold - 1e-12) * whole else more
-    assert pool.grow(Y.T @ Y, threshold) == more
+    assert pool.grow(taken(Y), threshold) == more
     expected = torch.cat([O, V[:, :more]], 1)
     assert (1 - torch.linalg.svdvals(expected.T @ pool.basis)).abs().max() < 1e-10
 
@@ -100,7 +111,7 @@ def test_the_published_code_stops_short():
     assert whole.basis.shape[1] >= short.basis.shape[1]
     long, left_out = grown(X, Y, choose=True), Subspaces(12)
     left_out.basis, left_out.masks = (t.clone() for t in vars(grown(X, choose=True)).values())
-    new = left_out.grow(Y.T @ Y, 0.9, choose=True, short=True)
+    new = left_out.grow(taken(Y), 0.9, choose=True, short=True)
     assert new == long.basis.shape[1] - grown(X, choose=True).basis.shape[1] - 1
     strongest = long.basis[:, grown(X, choose=True).basis.shape[1]]
     assert (left_out.basis.T @ strongest).abs().max() < 1e-10
@@ -182,7 +193,7 @@ def test_held_columns_leave_outputs_along_them_alone(make, shape):
     layer, plain, basis, x = turned(make, shape)
     pool = Subspaces(layer.width)
     vectors = layer.vectors(x[:1])[:3]
-    pool.grow(vectors.T @ vectors, 1.0)
+    pool.grow(taken(vectors), 1.0)
     layer.turn_back()
     layer.turn(pool.completed())
     R = pool.basis.shape[1]
@@ -359,10 +370,11 @@ def test_survey_sums_products_of_inputs_and_means_gradients():
         hook.remove()
     for name, layer in layers.items():
         X = layer.vectors(seen[name].detach())
-        assert torch.allclose(found.grams[name], X.T @ X, atol=1e-9)
+        own = found.inputs[name]
+        assert torch.allclose(own.rows.T @ own.rows if own.gram is None else own.gram, X.T @ X, atol=1e-9)
         assert torch.allclose(found.gradients[name], layer.weight.grad.flatten(1), atol=1e-12)
     some = survey(strategy.model, layers, data, Context(0), samples=4)
-    assert some.grams["head"].trace() < found.grams["head"].trace() and not some.gradients
+    assert some.inputs["head"].energy < found.inputs["head"].energy and not some.gradients
 
 
 # -- CUBER, by hand -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ gradient at all, it holds under momentum and Adam, too, which in the plain coord
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -20,6 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...base.errors import UsageError
+from ...streams.core import Data
+from ..context import Meter
+
+AHEAD = 2**30  # bytes of turned samples at most
 
 
 class Rotated(nn.Module):
@@ -30,6 +35,7 @@ class Rotated(nn.Module):
         coordinates, start: W U [out, d] during a task, and what it was at the start; None between tasks.
         scalings: D_j [r, r] during a task, zero at its start: the identity is not part of them.
         picks: the coordinates [r] of each scaling.
+        ahead: whether its inputs come turned in training; see `turned_ahead`.
     """
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
@@ -41,6 +47,7 @@ class Rotated(nn.Module):
         self.register_buffer("start", None)
         self.scalings = nn.ParameterList()
         self.picks: list[Tensor] = []
+        self.ahead = False
 
     @property
     def weight(self) -> nn.Parameter:
@@ -75,6 +82,7 @@ class Rotated(nn.Module):
         change = (self.coordinates.double() - self.start.double()) @ self.basis.double().T
         weight.copy_((weight.flatten(1).double() + change).view_as(weight)).requires_grad_(True)
         self.coordinates, self.start, self.picks, self.scalings = None, None, [], nn.ParameterList()
+        self.ahead = False
         del self.basis, self.turning
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,9 +92,11 @@ class Rotated(nn.Module):
         if isinstance(self.layer, nn.Conv2d):
             weight = self._scaled(self.coordinates) @ self.turning.T
             return self.layer._conv_forward(x, weight.view_as(self.layer.weight), self.layer.bias)
+        ahead = self.ahead and self.training
         if x.numel() >= self.layer.weight.numel():
-            return F.linear(x, self._scaled(self.coordinates) @ self.turning.T, self.layer.bias)
-        z = turned = x @ self.turning
+            weight = self._scaled(self.coordinates)
+            return F.linear(x, weight if ahead else weight @ self.turning.T, self.layer.bias)
+        z = turned = x if ahead else x @ self.turning
         for pick, D in zip(self.picks, self.scalings, strict=True):
             z = z.index_add(-1, pick, F.linear(turned[..., pick], D))
         return F.linear(z, self.coordinates, self.layer.bias)
@@ -120,3 +130,23 @@ def rotated(network: nn.Module) -> nn.Module:
 def rotated_layers(network: nn.Module) -> dict[str, Rotated]:
     """The layers by name, in the order in which the network has them."""
     return {name: module for name, module in network.named_modules() if isinstance(module, Rotated)}
+
+
+@torch.no_grad()
+def turned_ahead(network: nn.Module, data: Data, meter: Meter) -> Data:
+    """The data, its samples in the first layer's coordinates if it can be so, which saves turning them in every pass.
+
+    It can where a plain chain begins with a turned linear layer, and inputs are not augmented. The ledger counts the
+    plain way, step by step, and learns the cost of a row here.
+    """
+    first = network[1] if isinstance(network, nn.Sequential) and isinstance(network[0], nn.Flatten) else None
+    fits = 4 * len(data) * math.prod(data.input_shape) <= AHEAD
+    if not (isinstance(first, Rotated) and first.turned and data.augment is None and fits):
+        return data
+    parts = []
+    with meter.standing_for("train", "turning", 0, len(data)):
+        for start in range(0, len(data), 1024):
+            stored, _ = data.span(start, start + 1024)
+            parts.append(data.prepare(stored).flatten(1) @ first.turning)
+    first.ahead = True
+    return dataclasses.replace(data, samples=torch.cat(parts), transform=None)

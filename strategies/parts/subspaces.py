@@ -6,8 +6,8 @@ Lin et al., "TRGP", ICLR 2022). What is kept is an orthonormal basis of those in
 adds; a task's own subspace is spanned by some of its columns, so that subspaces of several tasks are joined by joining
 masks. Adding up their projections instead would take a column that two of them share away twice.
 
-Everything here is exact in float64, and worked out from a Gram matrix S = sum x x' [d, d]: its eigenvalues are the
-squared singular values of the inputs, which need not be kept.
+All is worked out in float64 from Gram matrices, whose eigenvalues are the squared singular values of the inputs: of
+X'X [d, d], for which no input need be kept, or of XX' [n, n] while the inputs are fewer than their dimensions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,67 @@ import torch
 from torch import Tensor
 
 MARGIN = 1e-12  # of the energy: a threshold of 1 asks for what rounding leaves
+BLOCK = 128  # rows of a Gram matrix at once
+TINY = 1e-20  # of the energy: a direction that has no more is none
+
+
+class Inputs:
+    """The input vectors of a layer, as far as their span and energies go.
+
+    Attributes:
+        rows: X [n, d] float64 while there are at most d vectors.
+        gram: X'X [d, d] float64 from then on, else None.
+    """
+
+    def __init__(self, width: int, device: torch.device | str = "cpu") -> None:
+        self.rows = torch.zeros(0, width, dtype=torch.float64, device=device)
+        self.gram: Tensor | None = None
+
+    def add(self, vectors: Tensor) -> None:
+        """Take in vectors [n, d]. Products are taken in their own precision, and added up in float64."""
+        if self.gram is None and len(self.rows) + len(vectors) <= self.rows.shape[1]:
+            self.rows = torch.cat([self.rows, vectors.double()])
+            return
+        if self.gram is None:
+            self.gram = self.rows.T @ self.rows
+            self.rows = self.rows[:0]
+        for start in range(0, len(self.gram), BLOCK):  # of a symmetric matrix one half is enough
+            part = vectors[:, start : start + BLOCK].T @ vectors[:, start:]
+            self.gram[start : start + BLOCK, start:] += part
+            self.gram[start + BLOCK :, start : start + BLOCK] += part[:, BLOCK:].T
+
+    def mapped(self, A: Tensor) -> Inputs:
+        """Of the vectors A x, for A [d, d] float64."""
+        made = Inputs(0)
+        made.rows, made.gram = self.rows @ A.T, None if self.gram is None else A @ self.gram @ A.T
+        return made
+
+    @property
+    def energy(self) -> Tensor:
+        """Sum of squared lengths."""
+        return self.rows.square().sum() if self.gram is None else self.gram.trace()
+
+    def along(self, basis: Tensor) -> Tensor:
+        """[R], the energy along each of the orthonormal columns of a basis [d, R]."""
+        if self.gram is None:
+            return (self.rows @ basis).square().sum(0)
+        return (basis * (self.gram @ basis)).sum(0).clamp(min=0)
+
+    def beside(self, pool: Subspaces) -> tuple[Tensor, Tensor]:
+        """Principal directions of what lies outside a pool: (energies [k], strongest first; directions [d, k])."""
+        if self.gram is None:
+            rest = self.rows - (self.rows @ pool.basis) @ pool.basis.T
+            values, vectors = torch.linalg.eigh(rest @ rest.T)
+            there = values > TINY * self.energy
+            values, vectors = values[there].flip(0), vectors[:, there].flip(1)
+            return values, rest.T @ vectors / values.sqrt()
+        if not pool.basis.shape[1]:
+            values, vectors = torch.linalg.eigh(self.gram)
+        else:
+            N = pool.completed()[:, pool.basis.shape[1] :]
+            values, vectors = torch.linalg.eigh(N.T @ self.gram @ N)
+            vectors = N @ vectors
+        return values.flip(0).clamp(min=0), vectors.flip(1)
 
 
 class Subspaces:
@@ -58,8 +119,8 @@ class Subspaces:
         N = self.completed()[:, R:].to(G.dtype)
         return (G @ N) @ N.T
 
-    def grow(self, S: Tensor, threshold: float, *, choose: bool = False, short: bool = False) -> int:
-        """Take in a task whose inputs have the Gram matrix S, so that `threshold` of their energy tr S is spanned.
+    def grow(self, inputs: Inputs, threshold: float, *, choose: bool = False, short: bool = False) -> int:
+        """Take in a task by the inputs that it had, so that `threshold` of their energy is spanned.
 
         Args:
             choose: the task's subspace is spanned by the strongest of the pool's columns and the new ones together
@@ -70,27 +131,25 @@ class Subspaces:
         Returns:
             Number of new columns.
         """
-        d, R = self.basis.shape
-        S = (S + S.T) / 2
-        target = threshold * S.trace() - MARGIN * S.trace()
-        old = (self.basis * (S @ self.basis)).sum(0).clamp(min=0)  # [R], energy along each column
-        N = self.completed()[:, R:]
-        values, vectors = torch.linalg.eigh(N.T @ S @ N)
-        new, vectors = values.flip(0).clamp(min=0), N @ vectors.flip(1)  # [d - R], strongest first
+        R = self.basis.shape[1]
+        target = (threshold - MARGIN) * inputs.energy
+        old = inputs.along(self.basis)
+        new, directions = inputs.beside(self)
+        size = R + len(new)
         if choose:
             order = torch.cat([old, new]).argsort(descending=True, stable=True)
             chosen = order[: _fewest(torch.cat([old, new])[order], target)]
-            mask = torch.zeros(d, dtype=torch.bool, device=S.device).index_fill_(0, chosen, True)
+            mask = torch.zeros(size, dtype=torch.bool, device=old.device).index_fill_(0, chosen, True)
         else:
             count = _fewest(new, target - old.sum()) if old.sum() < target else 0
-            mask = torch.arange(d, device=S.device) < R + count
+            mask = torch.arange(size, device=old.device) < R + count
         if short and len(self.masks) == 0:
             mask[mask.nonzero()[-1:]] = False
         elif short and choose:
-            mask[R] = False
+            mask[R : R + 1] = False
         added = mask[R:].nonzero()[:, 0]
-        before, self.basis = self.masks, torch.cat([self.basis, _upright(self.basis, vectors[:, added])], 1)
-        self.masks = torch.zeros(len(before) + 1, R + len(added), dtype=torch.bool, device=S.device)
+        before, self.basis = self.masks, torch.cat([self.basis, _upright(self.basis, directions[:, added])], 1)
+        self.masks = torch.zeros(len(before) + 1, R + len(added), dtype=torch.bool, device=old.device)
         self.masks[:-1, :R] = before
         self.masks[-1, :R] = mask[:R]
         self.masks[-1, R:] = True

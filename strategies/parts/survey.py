@@ -1,4 +1,4 @@
-"""What a task's data says of each layer, in one pass: the Gram matrix of its inputs, and the gradient of its weight."""
+"""What a task's data says of each layer, in one pass: which inputs it has, and the gradient of its weight."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch.func import functional_call
 from ...streams.core import Data
 from ..context import Context
 from .rotated import Rotated
+from .subspaces import Inputs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
 class Survey:
-    """By layer: sum x x' [d, d] float64 over the vectors that its weight is multiplied with; mean gradient [out, d]."""
+    """By layer: the vectors that its weight is multiplied with; and its mean gradient [out, d]."""
 
-    grams: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, Inputs] = field(default_factory=dict)
     gradients: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -33,7 +34,7 @@ def survey(
     samples: int = 0,
     weights: Mapping[str, Tensor] | None = None,
     loss: Loss | None = None,
-    grams: bool = True,
+    inputs: bool = True,
     purpose: str = "survey",
     batch_size: int = 256,
 ) -> Survey:
@@ -44,7 +45,7 @@ def survey(
         samples: so many random ones; 0 or more than there are means all.
         weights: parameters by name to be used in place of the network's own.
         loss: mean loss of outputs [B, C] and targets [B]; with it, the gradients at the weights in use are taken.
-        grams: whether Gram matrices are taken.
+        inputs: whether they are taken.
         purpose: of the draw, and of the work for the ledger.
     """
     count = min(samples or len(data), len(data))
@@ -53,16 +54,13 @@ def survey(
     weights = weights or {}
     at = {name: weights.get(f"{name}.layer.weight", layer.weight).detach() for name, layer in layers.items()}
     found = Survey()
-    if grams:
-        found.grams = {
-            name: torch.zeros(layer.width, layer.width, dtype=torch.float64, device=context.device)
-            for name, layer in layers.items()
-        }
+    if inputs:
+        found.inputs = {name: Inputs(layer.width, context.device) for name, layer in layers.items()}
     if loss is not None:
         found.gradients = {name: torch.zeros_like(w).flatten(1) for name, w in at.items()}
         at = {name: w.clone().requires_grad_() for name, w in at.items()}
     used = {**named, **weights, **{f"{name}.layer.weight": w for name, w in at.items()}}
-    hooks = [layers[name].register_forward_pre_hook(_gram(S)) for name, S in found.grams.items()]
+    hooks = [layers[name].register_forward_pre_hook(_listen(own)) for name, own in found.inputs.items()]
     training = model.training
     model.eval()
     try:
@@ -84,11 +82,6 @@ def survey(
     return found
 
 
-def _gram(total: Tensor) -> Callable[[Rotated, tuple[Tensor]], None]:
-    """A hook that adds the products of a layer's input vectors to `total`."""
-
-    def add(layer: Rotated, args: tuple[Tensor]) -> None:
-        vectors = layer.vectors(args[0].detach()).double()
-        total.addmm_(vectors.T, vectors)
-
-    return add
+def _listen(inputs: Inputs) -> Callable[[Rotated, tuple[Tensor]], None]:
+    """A hook that adds a layer's input vectors."""
+    return lambda layer, args: inputs.add(layer.vectors(args[0].detach()))
