@@ -99,7 +99,9 @@ def assemble(
         tasks.append(task)
         tests.append(test)
     meta = meta | {"duplicates": repeated} | ({"disjoint": True} if disjoint else {})
-    stream = Stream(name, version, CIL, tasks, tests, classes, seed, class_names, meta=meta)
+    texts = {c: prompts for part in parts for c, prompts in enumerate(part.source.texts, part.shift)}
+    prompts, kind = tuple(texts[c] for c in sorted(texts)), "image-text" if texts else "classification"
+    stream = Stream(name, version, CIL, tasks, tests, classes, seed, class_names, kind, meta, prompts)
     return stream.with_setting(setting)
 
 

@@ -174,6 +174,7 @@ class Task:
         classes: ids of the classes that this task reveals.
         train, val: training and validation data; `val` is None where the stream holds none out.
         meta: year, domain, instruction: whatever the stream tells about the task.
+        texts: of an image-text stream, the prompts of each class, aligned with `classes`; the first is for training.
     """
 
     index: int | None
@@ -182,6 +183,7 @@ class Task:
     train: Data
     val: Data | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,12 @@ class Query:
     Attributes:
         classes: ids among which to choose, ascending.
         size: number of classes of the stream; `classes` may be all of them.
+        texts: of an image-text stream, the prompts of each candidate, aligned with `classes`.
     """
 
     classes: tuple[int, ...]
     size: int
+    texts: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
     _index: int | None = field(default=None, repr=False)
     reads: dict[str, int] = field(default_factory=lambda: {"task_id": 0}, repr=False, compare=False)
 
@@ -266,7 +270,7 @@ class StreamInfo:
         shape: of one input, as a network reads it, without the batch.
         classes: number of classes in the whole stream, the width of a full head.
         setting: what will be told and withheld.
-        kind: what is predicted; "classification" here.
+        kind: what is predicted and from what: "classification", or "image-text", where classes are told in words.
     """
 
     name: str
@@ -284,6 +288,7 @@ class Stream:
         tasks, tests: of equal length; lists, or lazy sequences for streams that do not fit memory.
         seed: the stream's own seed: class order, angles, permutations, splits. Not the seed of a run.
         class_names: by class id; empty where the classes have no names.
+        texts: of an image-text stream, the prompts of each class, by class id; the first is for training.
         meta: facts for the record, such as angles.
     """
 
@@ -297,12 +302,15 @@ class Stream:
     class_names: tuple[str, ...] = ()
     kind: str = "classification"
     meta: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.tasks) != len(self.tests):
             raise UsageError(f"stream {self.name}: {len(self.tasks)} tasks but {len(self.tests)} test sets.")
         if not len(self.tasks):
             raise UsageError(f"stream {self.name} has no tasks.")
+        if self.texts and (len(self.texts) != self.classes or not all(self.texts)):
+            raise UsageError(f"stream {self.name} has {self.classes} classes, but prompts for {len(self.texts)}.")
         listed = self.tasks if isinstance(self.tasks, (list, tuple)) else ()
         if any(task.train.transform != self.tasks[0].train.transform for task in listed):
             # a replay memory mixes stored samples of several tasks, and turns them into inputs in one way
@@ -335,7 +343,7 @@ class Stream:
             task = dataclasses.replace(task, index=None, name="", meta={})  # an angle or a year tells the task too
         if not self.setting.boundaries:
             task = dataclasses.replace(task, classes=tuple(range(self.classes)))
-        return task
+        return dataclasses.replace(task, texts=self._texts(task.classes))
 
     def query(self, index: int, seen: int) -> Query:
         """What a strategy is told about the test samples of task `index` after it has learnt `seen` tasks."""
@@ -346,16 +354,22 @@ class Stream:
             classes = tuple(sorted(self.tasks[index].classes))
         else:
             classes = tuple(sorted({c for task in self.tasks[:seen] for c in task.classes}))
-        return Query(classes, self.classes, index if self.setting.task_id_at_test else None)
+        told = index if self.setting.task_id_at_test else None
+        return Query(classes, self.classes, self._texts(classes), told)
+
+    def _texts(self, classes: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+        return tuple(self.texts[c] for c in classes) if self.texts else ()
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over every decoded sample and label of every split, task by task, and what is done to samples."""
+        """SHA-256 over every decoded sample and label of every split, what is done to samples, and all prompts."""
         total = hashlib.sha256()
         for task, test in zip(self.tasks, self.tests, strict=True):
             total.update(repr(task.classes).encode())
             for part in (task.train, task.val, test):
                 total.update(part.digest().encode() if part is not None else b"-")
+        if self.texts:
+            total.update(repr(self.texts).encode())
         return total.hexdigest()
 
     def with_setting(self, setting: str | Setting) -> Stream:

@@ -28,6 +28,7 @@ class Labelled:
         train_y, test_y: [N] int64.
         class_names: by class id; without them there are as many classes as the largest label says.
         transform, augment: passed on to `Data`: how stored samples become inputs, and how in training.
+        texts: for image-text streams, the prompts of each class, by class id; the first is for training.
     """
 
     train_x: Tensor | np.ndarray | Rows
@@ -37,6 +38,7 @@ class Labelled:
     class_names: tuple[str, ...] = ()
     transform: Transform | None = None
     augment: Augment | None = None
+    texts: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for part, x, y in (("training", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
