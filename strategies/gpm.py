@@ -62,6 +62,8 @@ class GPM(GradientStrategy):
         super().setup(info, context)
         if self.config.weight_decay:
             raise UsageError(f"{self.name} holds weights that weight_decay would shrink. Leave it out.")
+        if info.kind != "classification":
+            raise UsageError(f"{self.name} protects a network with one head of classes; {info.name} has none.")
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
             raise UsageError(
                 f"{self.name} cannot hold the running statistics of batch normalisation. Use a network without it, "
