@@ -14,16 +14,18 @@ from ..strategies.parts.memory import Memory
 from .record import Cost, Pretrained
 
 # part of the network or of the optimizer, not something kept beside it
-_NOT_STATE = ("model", "optimizer", "objective")
+_NOT_STATE = ("model", "optimizer", "objective", "inner")
 
 
 def ledger(strategy: Strategy, context: Context) -> Cost:
     """Exact integers: operations, samples, parameters, and the bytes that the strategy keeps beside its network."""
-    memories = [value for value in vars(strategy).values() if isinstance(value, Memory)]
+    layers = [strategy] if strategy.inner is None else [strategy, strategy.inner]
+    memories = [value for layer in layers for value in vars(layer).values() if isinstance(value, Memory)]
     kept = [
         tensor_bytes(value)
-        for name, value in strategy.state_dict().items()
-        if name not in _NOT_STATE and not isinstance(getattr(strategy, name, None), Memory)
+        for layer in layers
+        for name, value in layer.state_dict().items()
+        if name not in _NOT_STATE and not isinstance(getattr(layer, name, None), Memory)
     ]
     networks = strategy.networks()
     return Cost(

@@ -38,6 +38,9 @@ class TrainConfig:
             from the share `drop_at` of the steps on; or "plateau", by the loss on validation data, see `parts.plateau`.
         patience, lr_factor, lr_min: of "plateau": passes without a lower loss after which the rates are divided, by
             what, and below which `lr` the task ends, before its `epochs` are over.
+        steps: of each task, instead of `epochs` passes over its data; 0 goes by `epochs`.
+        warmup: share of a task's steps over which the rates rise linearly to where the schedule takes over.
+        label_smoothing: share of a label that is spread evenly over the classes that compete.
         compete: which classes share the softmax in training: as the setting has it at test, or "task", "seen", "all".
     """
 
@@ -57,6 +60,9 @@ class TrainConfig:
     patience: Count = 6
     lr_factor: Divisor = 2.0
     lr_min: Positive = 1e-5
+    steps: Amount = 0
+    warmup: Share = 0.0
+    label_smoothing: Share = 0.0
 
 
 def configure(Config: type, settings: Mapping[str, Any], owner: str) -> Any:

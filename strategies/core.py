@@ -6,8 +6,10 @@ queries in between (`predict`). It never sees test labels, later tasks, or a tas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +57,7 @@ class Strategy:
     # how many test samples are predicted together, where a prediction depends on it, as in some published codes; such a
     # run is marked in its record and not ranked
     test_batch: int | None = None
+    inner: Strategy | None = None  # one that it is wrapped around, whose memories and state the ledger counts, too
 
     def __init__(self, config: Any = None, **settings: Any) -> None:
         self.config = config if config is not None else configure(self.Config, settings, self.name)
@@ -110,6 +113,7 @@ class GradientStrategy(Strategy):
 
     Config = TrainConfig
     stateful = ("model", "optimizer", "objective", "tasks_begun", "step")
+    rehearses: ClassVar[bool] = False  # whether a step may hold samples of earlier tasks
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Network, objective and optimizer; the initial weights are a function of the run's seed alone."""
@@ -121,10 +125,12 @@ class GradientStrategy(Strategy):
                 f"{self.name} makes {passes} passes over each task's data, but {info.name} allows {allowed} pass. "
                 + mend
             )
-        if self.config.schedule != "constant" and not info.setting.boundaries:
+        if allowed is not None and self.config.steps:
+            raise UsageError(f"{info.name} allows {allowed} pass, and steps does not go by passes. Leave it out.")
+        if (self.config.schedule != "constant" or self.config.warmup) and not info.setting.boundaries:
             raise UsageError(
-                f"schedule={self.config.schedule} runs over a task, and {info.name} does not tell where one ends. "
-                "Leave it out."
+                f"schedule={self.config.schedule} and warmup run over a task, and {info.name} does not tell where one "
+                "ends. Leave them out."
             )
         self.plateau = Plateau(self.config)
         if self.config.schedule == "plateau":
@@ -154,11 +160,12 @@ class GradientStrategy(Strategy):
         data = self.training_data(task)
         held = self.validation_data(task) if self.config.schedule == "plateau" else None
         per_epoch = steps_per_epoch(data, self.config.batch_size)
-        total = self.passes() * per_epoch
+        total = self.config.steps or self.passes() * per_epoch
         self.model.train()
         number, meter = self.context.task, self.context.meter
-        order = batches(data, self.config.batch_size, self.passes(), self.context.key("batches"), self.step)
-        for batch in self.plateau.until_ended(order):
+        passes = math.ceil(total / per_epoch)
+        order = batches(data, self.config.batch_size, passes, self.context.key("batches"), self.step)
+        for batch in self.plateau.until_ended(islice(order, total - self.step)):
             set_rates(self.optimizer, self.config, self.step, total, self.plateau.reductions)
             with meter.step(number, len(batch.y), *self.cost_key(batch)):
                 self.optimizer.zero_grad()
@@ -226,9 +233,21 @@ class GradientStrategy(Strategy):
 
     def new_objective(self) -> Classification:
         """The loss and the way to an answer, by what the stream asks for."""
+        if self.info.kind == "image-text":
+            return self._image_text()
         if self.info.kind != "classification":
             raise UsageError(f"{self.name} learns to classify; {self.info.name} asks for {self.info.kind}.")
-        return Classification(self.info, self.config.compete, self.context.device)
+        return Classification(self.info, self.config.compete, self.context.device, self.config.label_smoothing)
+
+    def _image_text(self) -> Classification:
+        from .parts.image_text import ImageText, reads_images_and_texts
+
+        config = self.config
+        if not reads_images_and_texts(self.model):
+            raise UsageError(
+                f"{self.info.name} tells its classes in words, and {config.model} does not read. Set model=clip-micro."
+            )
+        return ImageText(self.model, self.info, config.compete, self.context, config.label_smoothing, self.rehearses)
 
     def new_optimizer(self) -> Any:
         """The optimizer of a task, over the parameters that require a gradient."""

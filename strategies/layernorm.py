@@ -93,6 +93,8 @@ class LayerNorm(GradientStrategy):
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing is remembered yet."""
+        if self.config.steps:
+            raise UsageError(f"{self.name} learns in stages by epochs; steps does not say which. Leave it out.")
         if self.config.schedule == "plateau":
             raise UsageError(f"{self.name} learns in stages, whose losses do not compare. Choose another schedule.")
         super().setup(info, context)

@@ -21,9 +21,11 @@ class Classification:
     Args:
         compete: "setting" (as at test), or "task" (each sample against the classes of its own task), "seen" (all
             classes revealed so far), "all".
+        smoothing: share of a label that is spread evenly over the classes that compete.
     """
 
-    def __init__(self, info: StreamInfo, compete: str, device: torch.device) -> None:
+    def __init__(self, info: StreamInfo, compete: str, device: torch.device, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
         self.space = info.setting.label_space if compete == "setting" else compete
         self.groups: list[list[int]] = []  # classes revealed by each task, in order
         # excluded[c] is the row of classes that a sample of class c does not compete with
@@ -45,7 +47,14 @@ class Classification:
 
     def loss(self, logits: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
         """Cross-entropy of logits [B, C] against class ids [B]; scalar, or [B] with reduction="none"."""
-        return F.cross_entropy(self.restrict(logits, y), y, reduction=reduction)
+        logits = self.restrict(logits, y)
+        loss = F.cross_entropy(logits, y, reduction=reduction)
+        if self.smoothing:  # torch's own has no place for classes that do not compete
+            log = torch.log_softmax(logits, 1)
+            there = torch.isfinite(log)
+            even = -log.where(there, 0.0).sum(1) / there.sum(1)
+            loss = torch.lerp(loss, even if reduction == "none" else even.mean(), self.smoothing)
+        return loss
 
     def decide(self, logits: Tensor, query: Query) -> Tensor:
         """Class ids [B]: the largest logit among the query's classes. With no class to choose from, -1."""

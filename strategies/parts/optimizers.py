@@ -96,6 +96,11 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> Any:
     return optimizer
 
 
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training may change."""
+    return [p for p in model.parameters() if p.requires_grad]
+
+
 def is_head(name: str) -> bool:
     """Whether a parameter's name is of the classifying layer, at whatever depth it stands."""
     return "head" in name.split(".")[:-1]
@@ -105,17 +110,22 @@ def set_rates(optimizer: Any, config: TrainConfig, step: int, total: int, reduct
     """Learning rates before step `step` of the `total` steps of a task, by the schedule.
 
     "cosine" falls from the base rate to 0; "step" takes a tenth from `drop_at` of the steps on; "plateau" has divided
-    it `reductions` times.
+    it `reductions` times. All of them begin after the share `warmup` of the steps, over which the rates rise linearly.
     """
-    if config.schedule == "constant":
+    rising = round(config.warmup * total)
+    if config.schedule == "constant" and not rising:
         return
-    done = step / max(total, 1)
-    if config.schedule == "cosine":
+    done = (step - rising) / max(total - rising, 1)
+    if step < rising:
+        factor = (step + 1) / rising
+    elif config.schedule == "cosine":
         factor = (1 + math.cos(math.pi * done)) / 2
     elif config.schedule == "plateau":
         factor = config.lr_factor**-reductions
-    else:
+    elif config.schedule == "step":
         factor = 0.1 if done >= config.drop_at else 1.0
+    else:
+        factor = 1.0
     for group in optimizer.param_groups:
         group["lr"] = group["base"] * factor
 
