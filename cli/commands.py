@@ -19,6 +19,7 @@ import typer
 
 from ..base.errors import CarryoverError, InvalidError, MismatchError, StorageError, UsageError, unknown
 from ..base.machine import cores
+from . import data as data_commands
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
     help="Continual-learning benchmarks: run a strategy on a stream, plot the transfer matrix, submit it, publish it.",
     pretty_exceptions_enable=False,
 )
+app.add_typer(data_commands.app, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for machines.")]
 Data = Annotated[
@@ -135,29 +137,32 @@ def run(
 
 @app.command()
 def pretrain(
-    model: Annotated[str, typer.Argument(help="A backbone that is shipped: vit-micro.")],
+    model: Annotated[str, typer.Argument(help="A backbone that is shipped: vit-micro or clip-micro.")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write; default: MODEL.safetensors.")] = None,
     steps: Annotated[int | None, typer.Option(help="Fewer for a trial. Default: the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting of the recipe: text=bag, lr=1e-3.")] = None,
     device: Device = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="The shipped file was made with 2.")] = 2,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: as many as made the shipped file.")] = None,
     as_json: Json = False,
 ):
     """Make a shipped backbone again, from generated images alone."""
     from ..benchmarks.launch import resolved_device
     from ..evaluation.threads import threads as using
-    from ..strategies.backbones.pretrain import Recipe, pretrain
+    from ..strategies.backbones.pretrain import THREADS, pretrain, recipe_of
+    from ..strategies.config import configure
     from .console import dump, say, telling
 
-    recipe = Recipe(model, seed=seed, **({} if steps is None else {"steps": steps}))
+    settings = {"seed": seed, **({} if steps is None else {"steps": steps}), **parse_settings(set_ or [])}
+    recipe = configure(recipe_of(model), settings, model)
     where, path = resolved_device(device), out or Path(f"{model}.safetensors")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise StorageError(f"--out {path} cannot be written: it must be a file in a folder that exists.")
-    with using(threads), telling(f"pre-training {model}") as tell:
+    with using(threads or THREADS[model]), telling(f"pre-training {model}") as tell:
         header = pretrain(path, recipe, where, lambda step: tell(step / recipe.steps))
     if as_json:
         return dump(header | {"file": str(path)})
-    say(f"accuracy on photographs it never saw: {header['accuracy']:.1%}")
+    say(f"accuracy on images it never saw: {header['accuracy']:.1%}")
     print(f"{path}  sha256 {header['sha256']}")
     return None
 

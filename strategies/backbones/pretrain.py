@@ -1,5 +1,7 @@
 """How the small backbones that are shipped came to be: `carryover pretrain vit-micro` makes them again.
 
+For `clip-micro` see `contrastive`. `vit-micro`:
+
 Supervised classification of 300 characters in the fonts of matplotlib, drawn as photographs without end
 (`streams.sources.drawings.photographs`), so that no image is seen twice and there is nothing to download. No rendition
 and no canvas of a stream is among them; swapped tones, blur, holes and fabrics are, in 6 % of the images each. AdamW
@@ -10,10 +12,10 @@ same file; on another one, other last bits.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +24,10 @@ from torch import Tensor, nn
 from ...base.errors import UsageError, unknown
 from ...base.files import sha256, write_atomic
 from ...base.seeds import derive, torch_generator
+from ..config import Amount, Count, NonNegative, Positive, Share
 from . import registry
+from .contrastive import PairsRecipe, rate
+from .contrastive import train as train_pairs
 
 DATA = "photographs of 300 characters, generated; supervised"
 OVERLAP = "all classes of imagenet-r-mini, as photographs, in none of its renditions"
@@ -32,19 +37,30 @@ OVERLAP = "all classes of imagenet-r-mini, as photographs, in none of its rendit
 class Recipe:
     """Everything that the weights depend on, beside the code and the machine; it is kept in the file's header."""
 
-    model: str = "vit-micro"
-    steps: int = 12_000
-    batch_size: int = 64
-    lr: float = 1.5e-3
-    warmup: int = 500
-    weight_decay: float = 0.05
-    smoothing: float = 0.1
-    rare: float = 0.06
-    seed: int = 0
+    model: Literal["vit-micro"] = "vit-micro"
+    steps: Count = 12_000
+    batch_size: Count = 64
+    lr: Positive = 1.5e-3
+    warmup: Count = 500
+    weight_decay: NonNegative = 0.05
+    smoothing: Share = 0.1
+    rare: Share = 0.06
+    seed: Amount = 0
+
+
+RECIPES = {"vit-micro": Recipe, "clip-micro": PairsRecipe}
+THREADS = {"vit-micro": 2, "clip-micro": 1}  # of the shipped files
+
+
+def recipe_of(model: str) -> type[Recipe] | type[PairsRecipe]:
+    """The recipe of a shipped backbone."""
+    if model not in RECIPES:
+        raise unknown("backbone to pre-train", model, RECIPES)
+    return RECIPES[model]
 
 
 def pretrain(
-    out: Path, recipe: Recipe, device: str = "cpu", told: Callable[[int], None] | None = None
+    out: Path, recipe: Recipe | PairsRecipe, device: str = "cpu", told: Callable[[int], None] | None = None
 ) -> dict[str, object]:
     """Train a shipped backbone and write it to `out`, float16 safetensors without the head.
 
@@ -56,11 +72,22 @@ def pretrain(
     """
     from safetensors.torch import save
 
-    if recipe.model != "vit-micro":
-        raise unknown("backbone to pre-train", recipe.model, ["vit-micro"])
     if recipe.steps < 1:
         raise UsageError(f"steps={recipe.steps} must be at least 1.")
-    photos = _Photographs(recipe, torch.device(device))
+    train = train_pairs if recipe_of(recipe.model) is PairsRecipe else _train
+    net, facts = train(recipe, torch.device(device), told)
+    header = asdict(recipe) | facts
+    weights = {name: p.detach().half().cpu().contiguous() for name, p in net.state_dict().items()}
+    data = save(weights, metadata={"recipe": json.dumps(header, sort_keys=True)})
+    write_atomic(out, data)
+    return header | {"sha256": sha256(data), "bytes": len(data)}
+
+
+def _train(
+    recipe: Recipe, device: torch.device, told: Callable[[int], None] | None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The trained body, and facts for the header."""
+    photos = _Photographs(recipe, device)
     net = _network(recipe, photos.classes).to(device)
     matrices = [p for p in net.parameters() if p.ndim > 1]
     others = [p for p in net.parameters() if p.ndim <= 1]
@@ -68,7 +95,7 @@ def pretrain(
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
     for step in range(recipe.steps):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * _rate(step, recipe)
+            group["lr"] = recipe.lr * rate(step, recipe.warmup, recipe.steps)
         x, y = photos.batch(recipe.batch_size)
         optimizer.zero_grad()
         F.cross_entropy(_logits(net, x), y, label_smoothing=recipe.smoothing).backward()
@@ -76,11 +103,7 @@ def pretrain(
         optimizer.step()
         if told is not None and (step + 1) % max(recipe.steps // 100, 1) == 0:
             told(step + 1)
-    header = asdict(recipe) | {"data": DATA, "overlap": OVERLAP, "accuracy": round(photos.accuracy(net), 4)}
-    weights = {name: p.detach().half().cpu().contiguous() for name, p in net.body.state_dict().items()}
-    data = save(weights, metadata={"recipe": json.dumps(header, sort_keys=True)})
-    write_atomic(out, data)
-    return header | {"sha256": sha256(data), "bytes": len(data)}
+    return net.body, {"data": DATA, "overlap": OVERLAP, "accuracy": round(photos.accuracy(net), 4)}
 
 
 class _Photographs:
@@ -132,7 +155,3 @@ def _network(recipe: Recipe, classes: int) -> nn.Module:
 def _logits(net: nn.Module, x: Tensor) -> Tensor:
     with torch.autocast(x.device.type, torch.bfloat16):
         return net(x).float()
-
-
-def _rate(step: int, recipe: Recipe) -> float:
-    return min(step / recipe.warmup, 1.0) * (1 + math.cos(math.pi * step / recipe.steps)) / 2

@@ -1,4 +1,4 @@
-"""Pre-trained weights of vision transformers: where they come from, how a file is read, what is known about them.
+"""Pre-trained weights: where they come from, how a file is read, what is known about them.
 
 Whatever the source, the weights end up as one file, whose bytes are hashed for the record and whose every tensor must
 find its place; nothing is filled in silently, and nothing that could run code is opened.
@@ -7,13 +7,13 @@ find its place; nothing is filled in silently, and nothing that could run code i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...base.errors import CarryoverError, InvalidError, MismatchError, StorageError, UsageError
 from ...base.files import parse_json
@@ -47,7 +47,7 @@ class Pretrained:
     """Facts about pre-trained weights, for the record.
 
     Attributes:
-        name: timm's tag, or the file's name.
+        name: timm's or open_clip's tag, or the file's name.
         sha256: of the bytes of the weights' file; of a download, of the file in the hub's cache.
         normalise: what inputs are normalised by before the first layer.
         data: what the weights were trained on.
@@ -61,11 +61,12 @@ class Pretrained:
     overlap: str
 
 
-def download(name: str, config: Mapping[str, Any]) -> Path:
-    """The file of timm's weights `name` in the hub's cache, downloaded if it is not there yet.
+def download(name: str, config: Mapping[str, Any], file: str = "model.safetensors") -> Path:
+    """The file of the weights `name` in the hub's cache, downloaded if it is not there yet.
 
     Args:
-        config: timm's description of the weights (`pretrained_cfg`).
+        config: timm's description of the weights (`pretrained_cfg`): of it, "hf_hub_id" and "url".
+        file: its name on the hub.
 
     Raises:
         StorageError: no network, no space, no such file; it says what to get where, and how to give it.
@@ -77,11 +78,11 @@ def download(name: str, config: Mapping[str, Any]) -> Path:
     try:
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(repository, "model.safetensors", revision=revision or None))
+        return Path(hf_hub_download(repository, file, revision=revision or None))
     except Exception as error:  # network, TLS, disk, a hub that is switched off: each raises its own
         raise StorageError(
             f"the weights {name} cannot be downloaded: {_reason(error)}. "
-            f"Download model.safetensors from https://huggingface.co/{repository} {mend}"
+            f"Download {file} from https://huggingface.co/{repository} {mend}"
         ) from error
 
 
@@ -96,35 +97,91 @@ def load(body: VisionTransformer, path: Path) -> str:
         StorageError: no such file. InvalidError: not the format that its name says. MismatchError: tensors that are
             missing, left over, of other shapes or not finite.
     """
-    if not path.is_file():
-        raise StorageError(f"the weights {path} do not exist; give model.weights=FILE, or model.weights=random.")
-    if path.suffix not in (".safetensors", ".npz", *_PICKLED):
-        raise UsageError(f"{path} is not known as a file of weights: give a .safetensors, an .npz or a .pth file.")
+    if path.suffix != ".npz":
+        return fill(body, path, lambda held: _of_timm(held, body), kinds="a .safetensors, an .npz or a .pth file")
+    _exists(path)
     for parameter in body.parameters():
         parameter.fill_(torch.nan)  # what the file leaves out is then seen
-    if path.suffix == ".npz":
-        _fill_from_arrays(body, path)
-    else:
-        _fill(body, _tensors(path), path)
-    for name, parameter in body.named_parameters():
+    _fill_from_arrays(body, path)
+    return _finished(body, path)
+
+
+@torch.no_grad()
+def fill(
+    net: nn.Module,
+    path: Path,
+    adapt: Callable[[Any], Mapping[str, Any]] = dict,
+    kinds: str = "a .safetensors or a .pth file",
+) -> str:
+    """Fill every parameter and buffer of a network from a file of tensors; gives the SHA-256 of the file's bytes.
+
+    Args:
+        adapt: from what the file holds to the network's own names and shapes; any error of its is reported as one of
+            the file's.
+        kinds: the files that are read, for the error.
+
+    Raises:
+        As `load`.
+    """
+    _exists(path)
+    if path.suffix not in (".safetensors", *_PICKLED):
+        raise UsageError(f"{path} is not known as a file of weights: give {kinds}.")
+    held, wanted = _tensors(path), net.state_dict()
+    try:
+        found = adapt(held)
+    except Exception as error:  # tensors of shapes that cannot be reshaped, or no dict of tensors at all
+        raise MismatchError(f"the weights {path} do not fit this network: {_reason(error)}.") from None
+    wrong = [f"{name} is missing" for name in wanted if name not in found]
+    wrong += [f"{name} is left over" for name in found if name not in wanted]
+    wrong += [
+        f"{name} has the shape {list(getattr(found[name], 'shape', ()))}, not {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in found and not (isinstance(found[name], Tensor) and found[name].shape == value.shape)
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise MismatchError(f"the weights {path} do not fit this network: {wrong[0]}{more}.")
+    net.load_state_dict(found)  # half precision is widened here
+    return _finished(net, path)
+
+
+def recipe(path: Path) -> dict[str, Any]:
+    """How the weights were made, as the header of a safetensors file tells; empty where it does not."""
+    if path.suffix != ".safetensors":
+        return {}
+    _exists(path)
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("recipe", "{}")
+    except Exception as error:  # truncated, or another format
+        raise InvalidError(
+            f"the weights {path} cannot be read, they are not the format that its name says: {_reason(error)}."
+        ) from None
+    told = parse_json(text.encode(), f"the recipe in {path}")
+    if not isinstance(told, dict):
+        raise InvalidError(f"the recipe in {path} is not a JSON object.")
+    return told
+
+
+def facts(path: Path) -> tuple[str, str]:
+    """(data, overlap) as a file's recipe tells; "unknown" where it does not."""
+    told = recipe(path)
+    return str(told.get("data", "unknown")), str(told.get("overlap", "unknown"))
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise StorageError(f"the weights {path} do not exist; give model.weights=FILE, or model.weights=random.")
+
+
+def _finished(net: nn.Module, path: Path) -> str:
+    for name, parameter in net.named_parameters():
         if not torch.isfinite(parameter).all():
             raise MismatchError(f"the weights {path} hold no values, or none that are finite, for {name}.")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def facts(path: Path) -> tuple[str, str]:
-    """(data, overlap) as the recipe in the header of a safetensors file tells; "unknown" where it does not."""
-    if path.suffix != ".safetensors":
-        return UNKNOWN
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get("recipe", "{}")
-    recipe = parse_json(text.encode(), f"the recipe in {path}")
-    if not isinstance(recipe, dict):
-        raise InvalidError(f"the recipe in {path} is not a JSON object.")
-    return str(recipe.get("data", "unknown")), str(recipe.get("overlap", "unknown"))
 
 
 def _tensors(path: Path) -> Any:
@@ -139,26 +196,12 @@ def _tensors(path: Path) -> Any:
         raise InvalidError(f"the weights {path} cannot be read, they are not {kind}: {_reason(error)}.") from None
 
 
-def _fill(body: VisionTransformer, held: Any, path: Path) -> None:
+def _of_timm(held: Any, body: VisionTransformer) -> dict[str, Any]:
+    """What belongs to the body, as this timm names and shapes it."""
     from timm.models.vision_transformer import checkpoint_filter_fn
 
-    wanted = body.state_dict()
-    try:
-        found = checkpoint_filter_fn(held, body, adapt_layer_scale=True)
-        found = {name: value for name, value in found.items() if name in wanted or not name.startswith(_LEFT_BEHIND)}
-    except Exception as error:  # timm expects a dict of tensors with shapes that it can reshape
-        raise MismatchError(f"the weights {path} do not fit this transformer: {_reason(error)}.") from None
-    wrong = [f"{name} is missing" for name in wanted if name not in found]
-    wrong += [f"{name} is left over" for name in found if name not in wanted]
-    wrong += [
-        f"{name} has the shape {list(getattr(found[name], 'shape', ()))}, not {list(value.shape)}"
-        for name, value in wanted.items()
-        if name in found and not (isinstance(found[name], Tensor) and found[name].shape == value.shape)
-    ]
-    if wrong:
-        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise MismatchError(f"the weights {path} do not fit this transformer: {wrong[0]}{more}.")
-    body.load_state_dict(found)  # half precision is widened here
+    found, wanted = checkpoint_filter_fn(held, body, adapt_layer_scale=True), body.state_dict()
+    return {name: value for name, value in found.items() if name in wanted or not name.startswith(_LEFT_BEHIND)}
 
 
 def _fill_from_arrays(body: VisionTransformer, path: Path) -> None:
