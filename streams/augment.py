@@ -73,9 +73,10 @@ class Normalise:
         share = counts / counts.sum(1, keepdim=True)
         mean = (share * values).sum(1)
         deviation = ((share * values**2).sum(1) - mean**2).clamp(min=0).sqrt()
-        if not deviation.all():
-            raise UsageError("normalise needs pixels that differ; a channel has one value throughout.")
-        return cls(*(tuple(round(float(v), 4) for v in vector) for vector in (mean, deviation)))
+        found = cls(*(tuple(round(float(v), 4) for v in vector) for vector in (mean, deviation)))
+        if not all(found.deviation):
+            raise UsageError("normalise needs pixels that differ; a channel has one value almost throughout.")
+        return found
 
 
 class Boxes(NamedTuple):

@@ -263,6 +263,25 @@ class LabelledTest:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A test outside an image-text stream, which no task teaches: what is lost there is lost beyond the stream.
+
+    Attributes:
+        test: its classes are numbered from 0, apart from the stream's.
+        texts: the prompts of each class, by its number.
+    """
+
+    name: str
+    test: Test
+    texts: tuple[tuple[str, ...], ...]
+
+    @property
+    def query(self) -> Query:
+        """What a strategy is told about it: candidates, and no task."""
+        return Query(tuple(range(len(self.texts))), len(self.texts), self.texts)
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """The public facts of a stream, which a strategy is told before the first task.
 
@@ -303,6 +322,7 @@ class Stream:
     kind: str = "classification"
     meta: Mapping[str, Any] = field(default_factory=dict)
     texts: tuple[tuple[str, ...], ...] = ()
+    controls: tuple[Control, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.tasks) != len(self.tests):
@@ -370,6 +390,8 @@ class Stream:
                 total.update(part.digest().encode() if part is not None else b"-")
         if self.texts:
             total.update(repr(self.texts).encode())
+        for control in self.controls:
+            total.update(f"{control.name} {control.texts} {control.test.digest()}".encode())
         return total.hexdigest()
 
     def with_setting(self, setting: str | Setting) -> Stream:

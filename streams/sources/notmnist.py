@@ -42,7 +42,7 @@ def notmnist(data: str | Path | None = None) -> tuple[Labelled, dict[str, int]]:
     if small is None:
         raise StorageError(
             f"notMNIST is not under {root}: unpack notMNIST_small.tar.gz of {HOME} there, so that "
-            f" {root / 'notMNIST_small' / 'A'} exists, or a copy with notMNIST/Train/A and notMNIST/Test/A."
+            f"{root / 'notMNIST_small' / 'A'} exists, or a copy with notMNIST/Train/A and notMNIST/Test/A."
         )
     x, y, skipped = _read(small)
     held = torch.from_numpy(_tenth(_hashes(x, y), y.numpy()))
