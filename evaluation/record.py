@@ -65,6 +65,7 @@ class StreamRef(Model):
     classes: list[list[Count]]  # class ids that each task reveals, in task order: the class order
     test_sizes: list[Count]
     train_sizes: list[Count] = []
+    controls: dict[Text, Count] = {}  # tests outside the stream, and their sizes
 
 
 class StrategyRef(Model):
@@ -138,6 +139,7 @@ class SeedRun(Model):
     status: Literal["complete", "diverged", "partial"]
     correct: list[list[Count | None]]
     evidence: Evidence | None = None
+    controls: list[list[Count]] = []  # for each row that was taken, correct answers of each control
     diagnostics: dict[str, list[float | None]] = {}  # what the strategy reports of itself, a number per task
     cost: Cost = Cost()
     usage: Usage = Usage()
@@ -193,6 +195,7 @@ class RunRecord(Model):
             raise ValueError("a seed occurs twice")
         for run in self.runs:
             _check_counts(run, sizes)
+            _check_controls(run, list(self.stream.controls.values()))
         return self
 
     # -- reading and writing ------------------------------------------------------------------------------------
@@ -384,3 +387,12 @@ def _check_counts(run: SeedRun, sizes: list[int]) -> None:
                 raise ValueError(f"{where}: {count} correct of {n} in row {i}, task {j}")
             if count is None and run.status == "complete":
                 raise ValueError(f"{where}: complete, but row {i}, task {j} was not measured")
+
+
+def _check_controls(run: SeedRun, sizes: list[int]) -> None:
+    """A row of them for every row of the matrix that was taken, and no count beyond its size."""
+    if (sizes or run.controls) and len(run.controls) != run.measured_rows:
+        raise ValueError(f"seed {run.seed}: {len(run.controls)} rows of controls for {run.measured_rows} rows taken")
+    for i, row in enumerate(run.controls):
+        if len(row) != len(sizes) or any(count > n for count, n in zip(row, sizes, strict=False)):
+            raise ValueError(f"seed {run.seed}: row {i} of the controls does not fit their sizes {sizes}")

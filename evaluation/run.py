@@ -65,6 +65,7 @@ class Evaluator:
     ) -> None:
         self.stream = stream
         self.tests = [test.to(device) if hasattr(test, "to") else test for test in stream.tests]
+        self.controls = [(c.test.to(device) if hasattr(c.test, "to") else c.test, c.query) for c in stream.controls]
         per_sample = int(np.prod(stream.info.shape))
         room = 2**26 if device.type == "cuda" else 2**22  # floats in a batch
         self.batch_size = together or batch_size or max(16, min(1024, room // max(per_sample, 1)))
@@ -95,9 +96,19 @@ class Evaluator:
         self.task_id_reads += sum(query.reads["task_id"] for query in queries)
         return bits.cpu().numpy()
 
-    def _score(self, strategy: Strategy, context: Context, test: Any, query: Query, seen: int) -> Tensor:
+    def outside(self, strategy: Strategy, context: Context, seen: int) -> list[int]:
+        """Correct answers of each control after `seen` tasks."""
+        return [
+            int(self._score(strategy, context, test, query, seen, beside=number).sum())
+            for number, (test, query) in enumerate(self.controls, 1)
+        ]
+
+    def _score(
+        self, strategy: Strategy, context: Context, test: Any, query: Query, seen: int, beside: int = 0
+    ) -> Tensor:
+        asked = -1 - beside if query._index is None else query._index
+
         def predict(inputs: Tensor) -> Tensor:
-            asked = -1 if query._index is None else query._index
             with context.meter.work("eval", seen, asked, len(query.classes), *inputs.shape):
                 return strategy.predict(inputs, query)
 
@@ -158,7 +169,7 @@ def run_seed(
     context.tick = clock.tick
 
     if not state.rows:
-        state.rows.append(clock.timed("eval", evaluator.row, strategy, context, 0))
+        clock.timed("eval", state.measure)
     for index in range(len(state.rows) - 1, len(stream) if until is None else until):
         task = stream.shown(index)
         train = task.train.to(device)
@@ -178,7 +189,7 @@ def run_seed(
         if not _finite(strategy):
             state.diverged = True
             break
-        state.rows.append(clock.timed("eval", evaluator.row, strategy, context, index + 1))
+        clock.timed("eval", state.measure)
         clock.save()
     if len(state.rows) == len(stream) + 1:
         clock.timed("eval", evaluator.diagnose, strategy, context)
@@ -191,11 +202,20 @@ class _Position:
     def __init__(self, strategy: Strategy, context: Context, evaluator: Evaluator, stream: Stream) -> None:
         self.strategy, self.context, self.evaluator, self.stream = strategy, context, evaluator, stream
         self.rows: list[np.ndarray] = []
+        self.controls: list[list[int]] = []  # with each row, where the stream has any
         self.drawn: list[int] = []  # training samples drawn from each task so far
         self.inside = False  # in the middle of learning a task
         self.diverged = False
         self.resumed = 0
         self.spent = {"train": 0.0, "eval": 0.0, "train_cpu": 0.0, "eval_cpu": 0.0}  # seconds
+
+    def measure(self) -> None:
+        """Take the next row."""
+        seen = len(self.rows)
+        row = self.evaluator.row(self.strategy, self.context, seen)
+        if self.stream.controls:
+            self.controls.append(self.evaluator.outside(self.strategy, self.context, seen))
+        self.rows.append(row)
 
     def leave(self, index: int, train: Any) -> None:
         """A task has been learnt."""
@@ -212,6 +232,7 @@ class _Position:
             "strategy": self.strategy.state_dict(),
             "context": self.context.state_dict(),
             "rows": [torch.from_numpy(row) for row in self.rows],
+            "controls": self.controls,
             "drawn": self.drawn,
             "inside": self.inside,
             "task_id_reads": self.evaluator.task_id_reads,
@@ -241,7 +262,7 @@ class _Position:
                 )
             self.strategy.load_state_dict(state["strategy"])
             self.context.load_state_dict(state["context"])
-            self.rows = [row.numpy() for row in state["rows"]]
+            self.rows, self.controls = [row.numpy() for row in state["rows"]], state.get("controls", [])
             self.drawn, self.inside = list(state["drawn"]), state["inside"]
             self.evaluator.task_id_reads = state["task_id_reads"]
             self.resumed, self.spent = state["resumed"] + 1, self.spent | state["spent"]
@@ -261,6 +282,7 @@ class _Position:
             seed=seed,
             status="diverged" if self.diverged else "complete" if len(self.rows) == tasks + 1 else "partial",
             correct=rows,
+            controls=self.controls,
             evidence=None if evidence is None else Evidence(sha256=sha256(evidence), bytes=len(evidence)),
             diagnostics=self.context.diagnostics,
             cost=ledger(self.strategy, self.context),

@@ -36,6 +36,7 @@ class AGEM(GradientStrategy):
 
     Config = AGEMConfig
     stateful = (*GradientStrategy.stateful, "memory")
+    rehearses = True
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """With empty memories."""

@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
 from .config import Amount, NonNegative, Share
 from .context import Context
@@ -95,6 +96,11 @@ class CUBER(TRGP):
         # on each of them so far, [n]: whether still in regime 3, the running mean of its cosine, the step of demotion
         self.verdicts: dict[str, dict[str, Tensor]] = {}
         self.watched: dict[str, Watch] = {}
+        self.still: dict[str, tuple[Tensor, Tensor]] = {}  # of layers in a step: columns that are held, what they were
+
+    def extra_passes(self) -> int:
+        """One more for Gamma_j, where it is of other samples than the bases."""
+        return super().extra_passes() + (self.config.gradient_samples != self.config.basis_samples)
 
     def select(self, task: Task) -> dict[str, list[int]]:
         """By layer, the tasks of regimes 2 and 3; those of regime 3 are noted in `freed`."""
@@ -118,6 +124,7 @@ class CUBER(TRGP):
         """As TRGP, and for each layer what its tasks of regime 3 say."""
         super().turn()
         self.watched = {name: self.watch(name) for name, freed in self.freed.items() if freed}
+        self.still = {}
 
     def watch(self, name: str) -> Watch:
         """What the tasks of regime 3 say of a layer."""
@@ -137,7 +144,17 @@ class CUBER(TRGP):
         free = self.judge(self.verdicts[name], watch.directions @ g.flatten() / g.norm().clamp(min=TINY32))
         if self.config.strength:
             g.add_(self.regulariser(self.layers[name], watch.columns & free[:, None]))
-        g.mul_(~(watch.held | (watch.columns & ~free[:, None]).any(0)))
+        held = watch.held | (watch.columns & ~free[:, None]).any(0)
+        g.mul_(~held)
+        if self.config.momentum or self.config.optimizer != "sgd":
+            self.still[name] = held, self.layers[name].coordinates.detach().clone()
+
+    def after_step(self, batch: Batch) -> None:
+        """Momentum, of whichever optimizer, does not go on in columns that were demoted."""
+        with torch.no_grad():
+            for name, (held, before) in self.still.items():
+                coordinates = self.layers[name].coordinates
+                coordinates.copy_(torch.where(held, before, coordinates))
 
     def judge(self, verdict: dict[str, Tensor], cosines: Tensor) -> Tensor:
         """[n] bool, which tasks are in regime 3 in this step, by their cosines to its gradient; without a look at them.

@@ -35,6 +35,7 @@ class ER(GradientStrategy):
 
     Config = ERConfig
     stateful = (*GradientStrategy.stateful, "memory")
+    rehearses = True
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """With an empty memory."""

@@ -52,6 +52,7 @@ class GEM(GradientStrategy):
 
     Config = GEMConfig
     stateful = (*GradientStrategy.stateful, "memory", "projected")
+    rehearses = True
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """With empty memories."""

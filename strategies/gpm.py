@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..base.errors import UsageError
@@ -55,7 +56,7 @@ class GPM(GradientStrategy):
 
     Config = GPMConfig
     turning = ("guarded", "selected")  # what a checkpoint must give back before layers can be turned
-    stateful = (*GradientStrategy.stateful, *turning)
+    stateful = (*GradientStrategy.stateful, *turning, "closed")
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing to protect yet."""
@@ -73,6 +74,7 @@ class GPM(GradientStrategy):
         self.thresholds(0)
         self.guarded: list[str] = []  # layers that have a pool: all, or all but the head
         self.selected: dict[str, list[int]] = {}  # earlier tasks whose subspaces the current task scales, by layer
+        self.closed = torch.zeros(0, dtype=torch.long, device=context.device)  # the head's rows of earlier classes
         self.subspaces = {name: Subspaces(layer.width, context.device) for name, layer in self.layers.items()}
 
     def furnish(self, network: nn.Module) -> nn.Module:
@@ -88,9 +90,17 @@ class GPM(GradientStrategy):
         if self.tasks_begun == 1:
             whole = len(task.classes) == self.info.classes
             self.guarded = [name for name in self.layers if whole or name != self.head]
+            if len(self.thresholds(0)) < len(self.guarded):
+                raise UsageError(
+                    f"{self.name}: threshold has no entry for the head, but every task of {self.info.name} has all "
+                    f"classes, so that the head is held like any other layer; give {len(self.guarded)} entries."
+                )
             return
+        earlier = {c for group in self.objective.groups[:-1] for c in group}
+        self.closed = torch.tensor(sorted(earlier), dtype=torch.long, device=self.context.device)
         self.selected = self.select(task)
-        self.turn()
+        with self.context.meter.work("train", self.context.task, "turn"):
+            self.turn()
 
     @property
     def head(self) -> str:
@@ -115,9 +125,11 @@ class GPM(GradientStrategy):
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss; what was turned ahead is counted where it is used."""
-        if any(layer.ahead for layer in self.layers.values()):
-            with self.context.meter.standing_for("train", "turning", len(batch.y), 0):
-                pass
+        for layer in self.layers.values():
+            if layer.ahead:  # of the weight, forth and back; of the inputs, forth
+                rows = 2 * len(layer.weight) if layer.turns_weight(batch.x) else len(batch.x)
+                with self.context.meter.standing_for("train", "turning", rows, 0):
+                    pass
         return super().loss(batch)
 
     def adjust_gradients(self, batch: Batch) -> None:
@@ -127,9 +139,8 @@ class GPM(GradientStrategy):
         for name in self.guarded:
             self.hold(name)
         if self.head not in self.guarded:
-            earlier = sorted({c for group in self.objective.groups[:-1] for c in group})
             for p in self.layers[self.head].layer.parameters():
-                p.grad[earlier] = 0
+                p.grad.index_fill_(0, self.closed, 0)
 
     def hold(self, name: str) -> None:
         """Take a layer's gradient off the pool, which in its coordinates is the first columns."""
@@ -137,14 +148,16 @@ class GPM(GradientStrategy):
 
     def end_task(self, task: Task) -> None:
         """Write back what was learnt, and grow the pools by the directions of the task's inputs."""
-        for layer in self.layers.values():
-            if layer.turned:
-                layer.turn_back()
+        with self.context.meter.work("train", self.context.task, "turn back"):
+            for layer in self.layers.values():
+                if layer.turned:
+                    layer.turn_back()
         self.optimizer = self.new_optimizer()  # there are no coordinates any more
         inputs = self.inputs(task)
         for threshold, name in zip(self.thresholds(self.tasks_begun - 1), self.guarded, strict=False):
             pool = self.subspaces[name]
-            pool.grow(inputs[name], threshold, choose=self.choosing, short=self.config.parity)
+            with self.context.meter.work("train", self.context.task, "pool", name):
+                pool.grow(inputs[name], threshold, choose=self.choosing, short=self.config.parity)
             self.context.report(f"used/{name}", pool.used)
 
     choosing = False  # whether a task's subspace is some of the pool's columns, or all

@@ -24,6 +24,7 @@ class Joint(GradientStrategy):
     """Train a fresh network on the data of all tasks so far, as many passes as over each task."""
 
     stateful = (*GradientStrategy.stateful, "memory")
+    rehearses = True
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """With nothing kept yet."""

@@ -67,13 +67,13 @@ class TRGP(GPM):
         self._ready: tuple[int, dict[str, Tensor]] | None = None
 
     def extra_passes(self) -> int:
-        """For the bases, and for the gradient that finds related tasks."""
-        return 2
+        """For the bases, for the gradient that finds related tasks, and for its head."""
+        return 2 + (self.config.regime_head == "fitted")
 
     def select(self, task: Task) -> dict[str, list[int]]:
         """By layer, the related tasks, most related first."""
         selected = {name: self.related(self.shares(name, G)) for name, G in self.gradients_now(task).items()}
-        if self.config.parity and not selected[self.guarded[0]]:
+        if self.config.parity and selected and not selected[self.guarded[0]]:
             selected = {name: [] for name in selected}
         for name, tasks in selected.items():
             self.context.report(f"regime2/{name}", len(tasks))

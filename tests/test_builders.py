@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from carryover.streams import (
     split,
 )
 from carryover.streams.affine import resize, rotate
+from carryover.streams.augment import Normalise
 from carryover.streams.labelled import holdout
 from carryover.streams.leakage import duplicates
 from hypothesis import given, settings
@@ -249,6 +252,60 @@ def test_rotations_follow_the_bins_and_the_list(labelled):
         rotated(labelled, 2, name="r", max_angle=0)
     with pytest.raises(UsageError, match="uint8 pixels"):
         rotated(from_arrays(np.random.RandomState(0).rand(30, 5), np.arange(30) % 3), 2, name="r")
+
+
+# -- normalised inputs ----------------------------------------------------------------------------------------------
+
+
+def test_normalised_by_the_mean_and_deviation_of_all_training_pixels():
+    """By channel; test pixels have no part in it, and what one task trains on is not normalised by its own."""
+    x = torch.zeros(4, 2, 2, 2, dtype=torch.uint8)
+    x[:, 0, 0] = 255  # half of a channel: mean 1/2, deviation 1/2
+    x[0, 1] = 51  # a quarter of 0.2: mean 0.05, deviation 0.2 sqrt(3)/4
+    made = from_arrays(x, [0, 0, 1, 1], 255 - x, [0, 0, 1, 1])
+    stream = split(made, 2, name="known", normalise=True)
+    transform = stream.tasks[0].train.transform
+    assert transform == Normalise((0.5, 0.05), (0.5, 0.0866))
+    assert all(data.transform == transform for data in [t.train for t in stream.tasks] + [t.data for t in stream.tests])
+    inputs = stream.tasks[0].train.prepare(stream.tasks[0].train.samples)
+    assert inputs[:, 0].unique().tolist() == [-1, 1]
+    assert torch.allclose(inputs[0, 1], torch.tensor(0.15 / 0.0866)) and inputs[1, 1].max() < 0
+    assert stream.fingerprint != split(made, 2, name="known").fingerprint
+
+
+@pytest.mark.parametrize("options", [{"train_per_task": 20}, {"val_fraction": 0.2}])
+def test_every_builder_normalises_alike(labelled, options):
+    mean, deviation = (float(f(labelled.train_x / 255.0)) for f in (torch.mean, torch.std))
+    for stream in (
+        permuted(labelled, 2, name="p", normalise=True, **options),
+        rotated(labelled, 2, name="r", normalise=True, **options),
+        split(labelled, 2, name="s", normalise=True, **options),
+    ):
+        (transform,) = {task.train.transform for task in stream.tasks}
+        assert transform.mean == (pytest.approx(mean, abs=1e-4),)
+        assert transform.deviation == (pytest.approx(deviation, abs=1e-3),)
+        assert all(task.val is None or task.val.transform == transform for task in stream.tasks)
+
+
+def test_several_data_sets_are_normalised_together():
+    y, *flat = [0, 1], *(np.full((2, 1, 2, 2), value, np.uint8) for value in (0, 255, 9))
+    dark, bright = (from_arrays(x, y, flat[2], y) for x in flat[:2])
+    stream = from_tasks({"dark": dark, "bright": bright}, name="two", normalise=True)
+    assert {task.train.transform for task in stream.tasks} == {Normalise((0.5,), (0.5,))}
+
+
+def test_what_cannot_be_normalised_is_refused(labelled):
+    floats = from_arrays(labelled.train_x.float(), labelled.train_y)
+    with pytest.raises(UsageError, match="uint8"):
+        split(floats, 2, name="floats", normalise=True)
+    prepared = dataclasses.replace(labelled, transform=Normalise((0.5,), (0.5,)))
+    with pytest.raises(UsageError, match="prepared in another way already"):
+        split(prepared, 2, name="twice", normalise=True)
+    x = torch.full((500, 1, 8, 8), 7, dtype=torch.uint8)
+    for odd in (7, 8):  # one pixel that differs by one is as good as none: the deviation is 0 to four decimals
+        x[0, 0, 0, 0] = odd
+        with pytest.raises(UsageError, match="pixels that differ"):
+            Normalise.of([x])
 
 
 def test_one_data_set_per_task(labelled):

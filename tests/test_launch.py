@@ -458,6 +458,35 @@ def test_a_sweep_is_every_combination(tmp_path):
     assert combinations({"lr": [1], "gem": {"lr": [2, 3]}}, "gem") == [{"lr": 2}, {"lr": 3}]
 
 
+def test_several_grids_stand_side_by_side(tmp_path):
+    path = tmp_path / "grids.toml"
+    path.write_text(
+        'strategies = ["er", "gem"]\nbenchmarks = ["split-digits"]\nseeds = [3]\n'
+        "[[grid]]\nlr = [0.1, 0.2]\n[[grid]]\nepochs = [1, 2]\nlr = 0.3\n[grid.er]\nmemory = 10\n[[grid]]\nlr = 0.2\n"
+    )
+    found = {name: [r.spec.settings for r in read_sweep(path) if r.spec.strategy == name] for name in ("er", "gem")}
+    lr = [{"lr": 0.1}, {"lr": 0.2}]  # the last grid's comes again, and once
+    assert found["gem"] == lr + [{"epochs": 1, "lr": 0.3}, {"epochs": 2, "lr": 0.3}]
+    assert found["er"] == lr + [{"epochs": n, "lr": 0.3, "memory": 10} for n in (1, 2)]  # its own is of one grid
+    assert combinations([{}, {"lr": [1]}, {"gem": {"lr": 1}}], "gem") == [{}, {"lr": 1}]
+
+
+@pytest.mark.parametrize(
+    ("grids", "says"),
+    [
+        ("grid = []", "must be a table"),
+        ("grid = [3]", "must be a table"),
+        ("[[grid]]\nlr = [1]\n[[grid]]\nlr = []", "grid.lr has no values"),
+        ("[[grid]]\n[[grid]]\n[grid.gem]\nmemory = 3", "grid.gem is neither a strategy of this sweep"),
+    ],
+)
+def test_every_grid_is_checked(tmp_path, grids, says):
+    path = tmp_path / "grids.toml"
+    path.write_text(f'strategies = ["er"]\nbenchmarks = ["split-digits"]\n{grids}\n')
+    with pytest.raises(InvalidError, match=says):
+        read_sweep(path)
+
+
 def test_a_sweep_takes_the_benchmarks_seeds(tmp_path):
     path = tmp_path / "grid.toml"
     path.write_text('strategies = ["er"]\nbenchmarks = ["split-digits"]\nout = "there"\n')

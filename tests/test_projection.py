@@ -8,17 +8,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from carryover.base.errors import UsageError
-from carryover.strategies import Context, check_strategy
+from carryover.strategies import Context, check_strategy, gpm
 from carryover.strategies.backbones import build
 from carryover.strategies.check import blob_stream
 from carryover.strategies.cuber import CUBER
-from carryover.strategies.parts.rotated import Rotated, rotated, rotated_layers
+from carryover.strategies.flops import FlopCount
+from carryover.strategies.parts import rotated as rotated_part
+from carryover.strategies.parts.rotated import Rotated, rotated, rotated_layers, turned_ahead
 from carryover.strategies.parts.subspaces import Inputs, Subspaces
 from carryover.strategies.parts.survey import survey
 from carryover.streams import from_arrays, permuted
 from carryover.streams.core import CIL, DIL, TIL, Data, LabelledTest
-from carryover.tests.toys import info, learn, started
+from carryover.tests.toys import info, learn, parameters, started
 from torch import Tensor, nn
+from torch.func import functional_call
 
 THRESHOLDS = (0.5, 0.9, 0.95, 0.999, 1.0)
 
@@ -141,6 +144,21 @@ def test_the_smaller_of_pool_and_complement_is_taken_and_says_the_same():
         assert torch.allclose(pool.project(G), literal, atol=1e-12)
 
 
+def test_gram_matrices_of_wide_layers_are_put_together_of_blocks():
+    X = inputs(d=300, rank=40, n=350)
+    seen = taken(X)
+    assert torch.allclose(seen.gram, X.T @ X, rtol=1e-9) and seen.energy == pytest.approx(float(X.square().sum()))
+
+
+def test_weak_directions_are_orthonormal_too():
+    """The eigenvectors that a few inputs have in common with their own products lose digits with their energy."""
+    draw = torch.Generator().manual_seed(0)
+    U = torch.linalg.qr(torch.randn(12, 6, generator=draw, dtype=torch.float64)).Q
+    X = torch.randn(9, 6, generator=draw, dtype=torch.float64) * 10.0 ** -torch.arange(6) @ U.T
+    pool = grown(X, threshold=1.0)
+    assert (pool.basis.T @ pool.basis - torch.eye(6)).abs().max() < 1e-10
+
+
 # -- layers in coordinates ------------------------------------------------------------------------------------------
 
 LAYERS = {
@@ -239,6 +257,19 @@ def test_a_network_in_coordinates_is_the_same_network():
         assert torch.equal(network(x), other(x))
         kinds = (nn.Linear, nn.Conv2d)
         assert len(rotated_layers(other)) == sum(isinstance(module, kinds) for module in network.modules())
+
+
+@pytest.mark.parametrize("batch", [3, 30])
+def test_a_layer_with_inputs_turned_ahead_turns_those_of_evaluation(batch):
+    network = rotated(nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 2)))
+    data = Data(torch.randint(256, (batch, 3, 2, 2), dtype=torch.uint8), torch.zeros(batch).long())
+    with torch.no_grad():
+        plain = network(data.prepare(data.samples))
+        network[1].turn(torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64)).Q)
+        ahead = turned_ahead(network, data, Context(0).meter)
+        assert ahead.samples.shape == (batch, 12) and network[1].ahead
+        assert torch.allclose(network.train()(ahead.prepare(ahead.samples)), plain, atol=1e-5)
+        assert torch.allclose(network.eval()(data.prepare(data.samples)), plain, atol=1e-5)
 
 
 def test_convolutions_that_are_not_understood_are_refused():
@@ -347,9 +378,79 @@ def test_scaled_tasks_stand_still_too(name):
     assert all(float(D.abs().max()) > 1e-4 for own in strategy.scalings for pairs in own.values() for _, D in pairs)
 
 
-def outputs(strategy, task: int, x: Tensor) -> Tensor:
-    from torch.func import functional_call
+@pytest.mark.parametrize("network", [NETWORKS["mlp"], NETWORKS["residual"]], ids=["mlp", "residual"])
+def test_a_scaled_task_is_looked_at_with_its_scalings(network):
+    """What is protected is A x, which the weight is multiplied with; gradients are of the weight, through W A."""
+    stream = doubles(TIL, tasks=3, train=6)
+    trgp = learn(in_double("trgp", stream, threshold=0.8, epsilon1=0.0, lr=0.05, epochs=4, **network), stream)
+    task, own, leaves, used, seen = stream.tasks[2], trgp.scalings[2], {}, {}, {}
+    found = trgp.look(task, 0, trgp.objective.loss)
+    assert any((D - D.T).abs().max() > 1e-4 for pairs in own.values() for _, D in pairs)
+    for name in trgp.guarded:
+        W = leaves[name] = trgp.layers[name].weight.detach().clone().requires_grad_()
+        Bs = [trgp.subspaces[name].basis[:, trgp.subspaces[name].columns(j)] for j, _ in own[name]]
+        scaled = [W.flatten(1) @ B @ D @ B.T for B, (_, D) in zip(Bs, own[name], strict=True)]
+        used[f"{name}.layer.weight"] = W + sum(scaled).view_as(W)
+        A = torch.eye(len(Bs[0])) + sum(B @ D @ B.T for B, (_, D) in zip(Bs, own[name], strict=True))
+        trgp.layers[name].register_forward_pre_hook(
+            lambda layer, args, name=name, A=A: seen.update({name: layer.vectors(args[0].detach()) @ A.T})
+        )
+    x, y = task.train.prepare(task.train.samples), task.train.targets
+    trgp.objective.loss(functional_call(trgp.model, used, (x,)), y).backward()
+    for name, W in leaves.items():
+        X = found.inputs[name]
+        gram = X.rows.T @ X.rows if X.gram is None else X.gram
+        assert torch.allclose(gram, seen[name].T @ seen[name], atol=1e-9)
+        assert torch.allclose(found.gradients[name], W.grad.flatten(1), atol=1e-10)
 
+
+def test_the_published_code_looks_at_plain_inputs_and_scales_where_the_first_layer_does():
+    stream = one_head(blob_stream(TIL, tasks=3))
+    trgp = learn(started("trgp", stream, threshold=0.9, epsilon1=0.0, parity=True), stream)
+    assert trgp.scalings[2]["1"]
+    found = trgp.look(stream.tasks[2], 0).inputs["1"].gram
+    X = stream.tasks[2].train.prepare(stream.tasks[2].train.samples).flatten(1)
+    assert torch.allclose(found, (X.T @ X).double(), rtol=1e-4)
+    for first, parity, layers in ((0.1, True, []), (0.9, True, ["1", "3", "5"]), (0.1, False, ["3", "5"])):
+        trgp = learn(started("trgp", stream, parity=parity), stream, 1)
+        trgp.shares = lambda name, G, first=first: torch.tensor([first if name == "1" else 0.9])
+        learn(trgp, stream, 2, 1)
+        assert list(trgp.scalings[1]) == layers
+
+
+def test_related_tasks_are_found_by_as_many_samples_as_asked_for():
+    stream = one_head(blob_stream(TIL, tasks=2))
+    for samples, drawn in ((7, 7), (0, 25)):
+        trgp = learn(started("trgp", stream, regime_samples=samples), stream)
+        assert trgp.context.meter.samples == 2 * (25 + 25) + drawn
+
+
+def test_each_task_is_answered_with_its_own_scalings():
+    stream = one_head(blob_stream(TIL, tasks=3))
+    trgp = learn(started("trgp", stream, threshold=0.9, epsilon1=0.0, epochs=5), stream)
+    x = 5 * torch.randn(300, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    answers = [trgp.predict(x, stream.query(j, 3)) for j in range(3)]
+    for j, answer in enumerate(answers):
+        assert torch.equal(answer, outputs(trgp, j, x).argmax(1))
+    assert not torch.equal(answers[1], answers[2]) and not torch.equal(answers[0], answers[1])
+    with torch.no_grad():
+        assert torch.equal(answers[0], trgp.model(x).argmax(1))  # the first task scales nothing
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_scaled_weights_are_made_anew_after_each_task(parity):
+    stream = one_head(blob_stream(TIL, tasks=3))
+    cuber = started("cuber", stream, threshold=0.5, epsilon1=0.0, demotion="never", parity=parity)
+    learn(cuber, stream, 2)
+    x = stream.tasks[1].train.prepare(stream.tasks[1].train.samples)
+    before = outputs(cuber, 1, x)
+    learn(cuber, stream, 3, 2)
+    after = outputs(cuber, 1, x)
+    cuber._ready = None
+    assert torch.equal(outputs(cuber, 1, x), after) and not torch.equal(after, before)
+
+
+def outputs(strategy, task: int, x: Tensor) -> Tensor:
     with torch.no_grad():
         return functional_call(strategy.model, strategy.weights(task), (x,)).clone()
 
@@ -373,8 +474,108 @@ def test_survey_sums_products_of_inputs_and_means_gradients():
         own = found.inputs[name]
         assert torch.allclose(own.rows.T @ own.rows if own.gram is None else own.gram, X.T @ X, atol=1e-9)
         assert torch.allclose(found.gradients[name], layer.weight.grad.flatten(1), atol=1e-12)
-    some = survey(strategy.model, layers, data, Context(0), samples=4)
+    some, others = (survey(strategy.model, layers, data, Context(seed), samples=4) for seed in (0, 1))
     assert some.inputs["head"].energy < found.inputs["head"].energy and not some.gradients
+    assert some.inputs["head"].energy != others.inputs["head"].energy  # they are drawn
+
+
+def test_a_survey_is_taken_in_evaluation_mode():
+    network = rotated(nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 4))).train()
+    x = torch.randn(5, 6)
+    found = survey(network, {"1": network[1]}, Data(x, torch.zeros(5).long()), Context(0))
+    assert torch.equal(found.inputs["1"].rows, x.double()) and network.training
+
+
+def test_gradients_of_a_task_are_of_as_many_samples_as_asked_for():
+    stream = one_head(blob_stream(TIL, tasks=1))
+    cuber = learn(started("cuber", stream, basis_samples=5, gradient_samples=0), stream)
+    whole = cuber.look(stream.tasks[0], 0, cuber.objective.loss).gradients
+    assert cuber.context.meter.samples == 25 + 5 + 2 * 25
+    for name, kept in cuber.memories[0].items():
+        assert torch.equal(kept, whole[name])
+
+
+def test_thresholds_grow_from_task_to_task(monkeypatch):
+    given, grow = [], Subspaces.grow
+    monkeypatch.setattr(
+        Subspaces, "grow", lambda pool, X, share, **how: given.append(share) or grow(pool, X, share, **how)
+    )
+    stream = blob_stream(TIL, tasks=3)
+    learn(started("gpm", stream, threshold=[0.8, 0.9], threshold_growth=0.06), stream)
+    assert given == pytest.approx([0.8, 0.9, 0.86, 0.96, 0.92, 1.0])
+
+
+# -- what it costs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gpm", "trgp", "cuber"])
+@pytest.mark.parametrize("batch_size", [4, 20, 32])
+def test_inputs_turned_ahead_change_neither_result_nor_ledger(name, batch_size, monkeypatch):
+    """With fewer samples in a batch than the layer has rows, as many or more."""
+    stream = one_head(blob_stream(TIL, tasks=3, train=50))
+    settings = {"epochs": 3, "batch_size": batch_size, "model.hidden": [20, 12]}
+    settings |= {} if name == "gpm" else {"epsilon1": 0.0}
+    ends, ahead = [], []
+
+    def noted(*args):
+        data = turned_ahead(*args)
+        ahead.append(data.samples.ndim == 2)
+        return data
+
+    monkeypatch.setattr(gpm, "turned_ahead", noted)
+    for most in (rotated_part.AHEAD, 0):
+        monkeypatch.setattr(rotated_part, "AHEAD", most)
+        ends.append(learn(started(name, stream, **settings), stream))
+    assert ahead == [False, True, True] + [False] * 3
+    assert torch.allclose(parameters(ends[0]), parameters(ends[1]), atol=1e-5)
+    assert ends[0].context.meter.flops == ends[1].context.meter.flops
+    assert ends[0].context.meter.samples == ends[1].context.meter.samples
+
+
+def test_augmented_inputs_are_not_turned_ahead():
+    stream = blob_stream(TIL, tasks=2)
+    drawn = []
+
+    def augment(x, generator):
+        assert x.ndim == 4
+        drawn.append(len(x))
+        return x
+
+    tasks = [dataclasses.replace(t, train=dataclasses.replace(t.train, augment=augment)) for t in stream.tasks]
+    stream = dataclasses.replace(stream, tasks=tasks)
+    learn(started("gpm", stream, epochs=3), stream)
+    assert sum(drawn) == 2 * 3 * 25  # every pass of both tasks; none for the bases
+
+
+@pytest.mark.parametrize("seen", [{}, {"loss": F.cross_entropy}, {"loss": F.cross_entropy, "inputs": False}], ids=str)
+def test_the_ledger_has_every_product_of_a_survey(seen):
+    """Inputs are kept as they are at first, then their Gram matrix is grown; and two surveys differ in cost."""
+    stream = blob_stream(TIL, tasks=1, train=100)
+    strategy = started("gpm", stream, **{"model.hidden": [30, 20]})
+    data, context = stream.tasks[0].train, strategy.context
+    for options in ({}, seen):
+        before = context.meter.flops["train"]
+        with FlopCount() as count:
+            survey(strategy.model, strategy.layers, data, context, batch_size=9, **options)
+        assert context.meter.flops["train"] - before == count.total > 0
+
+
+def test_under_autocast_scalings_work_and_bases_are_exact():
+    layer, _, _, x = turned(*LAYERS["many rows"], picks=([0, 2], [2, 3, 1]))
+    few, rows = layer.float(), torch.randn(50, 6)
+    few.turning = few.turning.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert few(x.float()).dtype == few(x.float()[:1, :1]).dtype == torch.bfloat16
+    network = rotated(nn.Sequential(nn.Linear(6, 4)))
+
+    def half(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(x)
+
+    wrapped = nn.Module()
+    wrapped.network, wrapped.forward = network, half
+    found = survey(wrapped, {"network.0": network[0]}, Data(rows, torch.zeros(50).long()), Context(0))
+    assert torch.allclose(found.inputs["network.0"].gram, (rows.T @ rows).double(), rtol=1e-5)
 
 
 # -- CUBER, by hand -------------------------------------------------------------------------------------------------
@@ -522,6 +723,9 @@ def test_cuber_is_the_literal_cuber(strength, squared, how):
         steps = {j: int(s) for j, s in zip(cuber.freed[n], cuber.verdicts[n]["step"], strict=True)}
         if how == "batch":
             assert {j: s for j, s in steps.items() if s >= 0} == {j: s for s, m, j in literal.demoted if m == n}
+            told = cuber.context.diagnostics
+            at = [told[f"demoted_at/{n}/{k}"][3] for k in range(1, int(told[f"demoted/{n}"][3]) + 1)]
+            assert at == [s / 45 for s in steps.values() if s >= 0]
     if how == "batch":
         assert literal.demoted
 
@@ -577,10 +781,10 @@ def test_demotion_by_hand():
 
 VARIANTS = [
     ("gpm", {"momentum": 0.9, "basis_samples": 7, "threshold_growth": 0.01}),
-    ("gpm", {"model": "slim-resnet18", "model.filters": 2, "optimizer": "adam", "lr": 0.01}),
+    ("gpm", {"model": "lenet", "model.width": 0.05, "optimizer": "adam", "lr": 0.01}),
     ("trgp", {"epsilon1": 0.0, "parity": True}),
     ("trgp", {"regime_head": "fitted", "epsilon1": 0.0}),
-    ("trgp", {"model": "slim-resnet18", "model.filters": 2, "epsilon1": 0.0}),
+    ("trgp", {"model": "lenet", "model.width": 0.05, "epsilon1": 0.0}),
     ("cuber", {"epsilon1": 0.0, "demotion": "never", "strength": 0.1}),
     ("cuber", {"epsilon1": 0.0, "demotion": "step", "strength": 0.1, "squared": True, "gradient_samples": 5}),
     ("cuber", {"epsilon1": 0.0, "grace": 1, "smoothing": 0.5, "rank_by": "correlation"}),
@@ -591,7 +795,8 @@ VARIANTS = [
 @pytest.mark.parametrize("shared", [False, True], ids=["own rows", "shared head"])
 def test_the_rules_hold_off_the_defaults(name, settings, shared):
     stream = blob_stream(DIL if shared else TIL, tasks=3).with_setting(TIL)
-    assert check_strategy(name, [stream], **settings) == ["til"]
+    small = {} if "model" in settings else {"model.hidden": [12, 10]}
+    assert check_strategy(name, [stream], **settings, **small) == ["til"]
 
 
 def test_what_cannot_be_held_is_refused():
@@ -605,6 +810,51 @@ def test_what_cannot_be_held_is_refused():
     with pytest.raises(UsageError, match="task id at test"):
         started("cuber", info(DIL))
     assert started("gpm", info(DIL)).name == "gpm"
+    short = {"threshold": [0.9, 0.9]}  # of three layers; the head is held, too, where all tasks share its rows
+    stream = blob_stream(DIL, tasks=2)
+    with pytest.raises(UsageError, match="no entry for the head.*give 3 entries"):
+        learn(started("gpm", stream, **short), stream)
+    stream = blob_stream(TIL, tasks=2)
+    assert learn(started("gpm", stream, **short), stream).guarded == ["1", "3"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"parity": True}, {"regime_head": "fitted"}])
+@pytest.mark.parametrize("name", ["gpm", "trgp", "cuber"])
+def test_a_head_of_ones_own_rows_may_be_all_there_is(name, settings):
+    """Then there is nothing to hold but those of earlier classes."""
+    stream = blob_stream(TIL, tasks=2)
+    settings = {key: value for key, value in settings.items() if name != "gpm" or key == "parity"}
+    strategy = learn(started(name, stream, **settings, **{"model.hidden": []}), stream, 1)
+    old = strategy.layers["1"].weight.clone()
+    learn(strategy, stream, 2, 1)
+    assert torch.equal(strategy.layers["1"].weight[:2], old[:2])
+    assert not torch.equal(strategy.layers["1"].weight[2:], old[2:])
+
+
+@pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"optimizer": "adam", "lr": 0.01}], ids=str)
+def test_what_is_demoted_stands_still_whatever_the_optimizer(settings):
+    seen = []
+
+    class Demoting(CUBER):
+        def cosines(self, name, G):
+            return torch.ones(len(self.memories))
+
+        def judge(self, verdict, cosines):
+            return verdict["free"] & (self.step < 2)
+
+        def after_step(self, batch):
+            super().after_step(batch)
+            if self.watched:
+                columns = self.watched["1"].columns[0]
+                parts = columns, ~columns & ~self.watched["1"].held
+                seen.append([self.layers["1"].coordinates[:, part].detach().clone() for part in parts])
+
+    stream = one_head(blob_stream(TIL, tasks=2, train=40))
+    learn(started(Demoting, stream, epsilon1=0.0, **settings), stream)
+    demoted, free = zip(*seen, strict=True)
+    assert len(seen) == 4 and not torch.equal(demoted[0], demoted[1])
+    assert torch.equal(demoted[1], demoted[2]) and torch.equal(demoted[1], demoted[3])
+    assert not torch.equal(free[1], free[2]) and not torch.equal(free[2], free[3])
 
 
 def test_rows_of_earlier_classes_stand_still_in_a_growing_head():
@@ -634,8 +884,6 @@ def test_a_fitted_head_points_where_the_labels_are():
     task = stream.tasks[1]
     trgp.objective.reveal(task)
     fitted = trgp.fitted_head(task)
-    from torch.func import functional_call
-
     x, y = task.train.prepare(task.train.samples), task.train.targets
     with torch.no_grad():
         before = trgp.objective.loss(trgp.model(x), y)

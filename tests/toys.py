@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
 from carryover.strategies import Context, registry
 from carryover.strategies.core import Strategy, load_strategy
-from carryover.streams.core import CIL, TIL, Data, LabelledTest, Setting, Stream, StreamInfo, Task
+from carryover.streams.core import CIL, TIL, Control, Data, LabelledTest, Setting, Stream, StreamInfo, Task
 from torch import Tensor
 
 # those that train a network of their own from scratch, on inputs of any shape; the others stand on a pre-trained one
@@ -63,3 +64,14 @@ def pictures(
         parts.append(Task(t, f"pictures {t}", classes, Data(data[0].samples, data[0].targets, augment=augment)))
         tests.append(LabelledTest(data[1]))
     return Stream("pictures", 1, setting, parts, tests, 2 if shared else 2 * tasks)
+
+
+WORDS = ("red", "green", "blue", "yellow", "letter", "digit", "flower", "surface")
+
+
+def captioned(tasks: int = 3, train: int = 16, test: int = 12, controls: bool = False) -> Stream:
+    """The same pictures, their classes told in words of `clip-micro`, with two prompts each."""
+    stream = pictures(TIL, tasks, train, test)
+    texts = tuple((f"a picture of a {word} thing", f"the {word}") for word in WORDS[: 2 * tasks])
+    beside = Control("control", LabelledTest(pictures(TIL, 1, train, test, noise=0.8).tests[0].data), texts[:2])
+    return dataclasses.replace(stream, kind="image-text", texts=texts, controls=(beside,) if controls else ())

@@ -64,6 +64,10 @@ class Rotated(nn.Module):
         """Whether a task is being learnt in coordinates."""
         return self.coordinates is not None
 
+    def turns_weight(self, x: Tensor) -> bool:
+        """Whether the weight is turned for an input x, as it has no more rows; otherwise the activations are."""
+        return x.numel() >= self.layer.weight.numel()
+
     @torch.no_grad()
     def turn(self, basis: Tensor, picks: Sequence[Tensor] = ()) -> None:
         """Begin a task: learn in the coordinates of `basis` [d, d], and scale those in `picks`."""
@@ -93,7 +97,7 @@ class Rotated(nn.Module):
             weight = self._scaled(self.coordinates) @ self.turning.T
             return self.layer._conv_forward(x, weight.view_as(self.layer.weight), self.layer.bias)
         ahead = self.ahead and self.training
-        if x.numel() >= self.layer.weight.numel():
+        if self.turns_weight(x):
             weight = self._scaled(self.coordinates)
             return F.linear(x, weight if ahead else weight @ self.turning.T, self.layer.bias)
         z = turned = x if ahead else x @ self.turning
@@ -105,7 +109,7 @@ class Rotated(nn.Module):
         """[out, d], the coordinates with the scalings worked into them."""
         scaled = coordinates
         for pick, D in zip(self.picks, self.scalings, strict=True):
-            scaled = scaled.index_add(1, pick, coordinates[:, pick] @ D)
+            scaled = scaled.index_add(1, pick, (coordinates[:, pick] @ D).to(scaled))  # autocast makes halves
         return scaled
 
     def vectors(self, x: Tensor) -> Tensor:
@@ -142,6 +146,8 @@ def turned_ahead(network: nn.Module, data: Data, meter: Meter) -> Data:
     first = network[1] if isinstance(network, nn.Sequential) and isinstance(network[0], nn.Flatten) else None
     fits = 4 * len(data) * math.prod(data.input_shape) <= AHEAD
     if not (isinstance(first, Rotated) and first.turned and data.augment is None and fits):
+        return data
+    if first.turning.dtype != torch.float32:  # which is what `Data` makes of samples
         return data
     parts = []
     with meter.standing_for("train", "turning", 0, len(data)):

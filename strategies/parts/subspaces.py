@@ -36,6 +36,8 @@ class Inputs:
 
     def add(self, vectors: Tensor) -> None:
         """Take in vectors [n, d]. Products are taken in their own precision, and added up in float64."""
+        if vectors.dtype.itemsize < 4:
+            vectors = vectors.float()
         if self.gram is None and len(self.rows) + len(vectors) <= self.rows.shape[1]:
             self.rows = torch.cat([self.rows, vectors.double()])
             return
@@ -52,6 +54,11 @@ class Inputs:
         made = Inputs(0)
         made.rows, made.gram = self.rows @ A.T, None if self.gram is None else A @ self.gram @ A.T
         return made
+
+    @property
+    def kept(self) -> int:
+        """How many vectors are kept as they are; -1 once it is their Gram matrix."""
+        return len(self.rows) if self.gram is None else -1
 
     @property
     def energy(self) -> Tensor:

@@ -48,6 +48,8 @@ def survey(
         inputs: whether they are taken.
         purpose: of the draw, and of the work for the ledger.
     """
+    if not layers:
+        return Survey()
     count = min(samples or len(data), len(data))
     order = torch.randperm(len(data), generator=context.generator(purpose))[:count].sort().values
     named = dict(model.named_parameters())
@@ -69,7 +71,8 @@ def survey(
             x = data.prepare(stored)
             context.meter.samples += len(rows)
             learning = torch.set_grad_enabled(loss is not None)
-            with learning, context.meter.work("train", context.task, purpose, len(rows)):
+            kind = (loss is not None, *(own.kept for own in found.inputs.values()))  # what the cost depends on
+            with learning, context.meter.work("train", context.task, purpose, len(rows), *kind):
                 outputs = functional_call(model, used, (x,))
                 if loss is not None:
                     parts = torch.autograd.grad(loss(outputs, y), list(at.values()))
@@ -84,4 +87,9 @@ def survey(
 
 def _listen(inputs: Inputs) -> Callable[[Rotated, tuple[Tensor]], None]:
     """A hook that adds a layer's input vectors."""
-    return lambda layer, args: inputs.add(layer.vectors(args[0].detach()))
+
+    def add(layer: Rotated, args: tuple[Tensor]) -> None:
+        with torch.autocast(args[0].device.type, enabled=False):
+            inputs.add(layer.vectors(args[0].detach()))
+
+    return add
