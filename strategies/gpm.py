@@ -76,7 +76,6 @@ class GPM(GradientStrategy):
         self.selected: dict[str, list[int]] = {}  # earlier tasks whose subspaces the current task scales, by layer
         self.closed = torch.zeros(0, dtype=torch.long, device=context.device)  # the head's rows of earlier classes
         self.subspaces = {name: Subspaces(layer.width, context.device) for name, layer in self.layers.items()}
-        self._earlier: tuple[int, Tensor] | None = None
 
     def furnish(self, network: nn.Module) -> nn.Module:
         """Layers that can learn in coordinates."""
@@ -142,13 +141,6 @@ class GPM(GradientStrategy):
         if self.head not in self.guarded:
             for p in self.layers[self.head].layer.parameters():
                 p.grad.index_fill_(0, self.closed, 0)
-
-    def earlier(self) -> Tensor:
-        """Ids of the classes of earlier tasks; on the device, once a task."""
-        if self._earlier is None or self._earlier[0] != self.tasks_begun:
-            ids = sorted({c for group in self.objective.groups[:-1] for c in group})
-            self._earlier = self.tasks_begun, torch.tensor(ids, device=self.context.device)
-        return self._earlier[1]
 
     def hold(self, name: str) -> None:
         """Take a layer's gradient off the pool, which in its coordinates is the first columns."""
