@@ -547,7 +547,11 @@ def test_augmented_inputs_are_not_turned_ahead():
     assert sum(drawn) == 2 * 3 * 25  # every pass of both tasks; none for the bases
 
 
-@pytest.mark.parametrize("seen", [{}, {"loss": F.cross_entropy}, {"loss": F.cross_entropy, "inputs": False}], ids=str)
+@pytest.mark.parametrize(
+    "seen",
+    [{}, {"loss": F.cross_entropy}, {"loss": F.cross_entropy, "inputs": False}],
+    ids=["inputs", "both", "gradients"],
+)
 def test_the_ledger_has_every_product_of_a_survey(seen):
     """Inputs are kept as they are at first, then their Gram matrix is grown; and two surveys differ in cost."""
     stream = blob_stream(TIL, tasks=1, train=100)
