@@ -7,6 +7,8 @@ first k tasks alone, a run can be resumed from integers, and a prefix of it can 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,3 +39,13 @@ def torch_generator(*keys: int | str, device: str | torch.device = "cpu") -> tor
     import torch
 
     return torch.Generator(device).manual_seed(derive(*keys))
+
+
+@contextmanager
+def drawing(*keys: int | str) -> Iterator[None]:
+    """Inside, torch's own CPU generator, from which constructors of networks draw; outside, it has not moved."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(*keys))
+        yield

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ..base.errors import UsageError
-from ..base.seeds import derive
+from ..base.seeds import drawing
 from ..streams.batches import Batch, batches, steps_per_epoch
 from ..streams.core import Data, Query, StreamInfo, Task
 from . import registry
 from .backbones import build
 from .config import TrainConfig, configure
 from .context import Context
+from .parts.image_text import ImageText
 from .parts.objective import Classification
 from .parts.optimizers import clip, make_optimizer, set_rates
 from .parts.plateau import Plateau, mean_loss
@@ -144,8 +145,7 @@ class GradientStrategy(Strategy):
 
     def new_model(self, purpose: str = "initial weights") -> nn.Module:
         """A freshly initialised network on the device, drawn on the CPU so that every device starts the same."""
-        with torch.random.fork_rng(devices=[]):  # a prediction may need one, and must not move the run's generator
-            torch.default_generator.manual_seed(derive(self.context.seed, purpose))
+        with drawing(self.context.seed, purpose):  # a prediction may need one, and must not move the run's generator
             network = build(self.config.model, self.info, **self.config.model_options)
             return self.furnish(network).to(self.context.device)
 
@@ -233,21 +233,14 @@ class GradientStrategy(Strategy):
 
     def new_objective(self) -> Classification:
         """The loss and the way to an answer, by what the stream asks for."""
+        config = self.config
         if self.info.kind == "image-text":
-            return self._image_text()
+            return ImageText(
+                self.model, self.info, config.compete, self.context, config.label_smoothing, self.rehearses
+            )
         if self.info.kind != "classification":
             raise UsageError(f"{self.name} learns to classify; {self.info.name} asks for {self.info.kind}.")
-        return Classification(self.info, self.config.compete, self.context.device, self.config.label_smoothing)
-
-    def _image_text(self) -> Classification:
-        from .parts.image_text import ImageText, reads_images_and_texts
-
-        config = self.config
-        if not reads_images_and_texts(self.model):
-            raise UsageError(
-                f"{self.info.name} tells its classes in words, and {config.model} does not read. Set model=clip-micro."
-            )
-        return ImageText(self.model, self.info, config.compete, self.context, config.label_smoothing, self.rehearses)
+        return Classification(self.info, config.compete, self.context.device, config.label_smoothing)
 
     def new_optimizer(self) -> Any:
         """The optimizer of a task, over the parameters that require a gradient."""

@@ -26,7 +26,7 @@ from .config import Amount, Count, NonNegative, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.fisher import fisher_diagonal
-from .parts.optimizers import rates
+from .parts.optimizers import rates, trained
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class EWC(GradientStrategy):
         """
         if not self.information:
             return
-        params = self._params()
+        params = trained(self.model)
         pull = torch._foreach_mul(self.information, [p.detach() for p in params])
         torch._foreach_sub_(pull, self.anchor)
         rate = rates(self.optimizer) if self.config.optimizer == "sgd" else {}
@@ -84,7 +84,7 @@ class EWC(GradientStrategy):
     def end_task(self, task: Task) -> None:
         """Take the Fisher information at the task's solution and make it an anchor."""
         fisher = self._fisher(task)
-        theta = [p.detach().clone() for p in self._params()]
+        theta = [p.detach().clone() for p in trained(self.model)]
         if not self.information:
             self.information = fisher
         elif self.config.decay == 1:
@@ -94,9 +94,6 @@ class EWC(GradientStrategy):
         else:
             self.information = torch._foreach_add(fisher, self.information, alpha=self.config.decay)
         self.anchor = torch._foreach_mul(self.information, theta)
-
-    def _params(self) -> list[Tensor]:
-        return [p for p in self.model.parameters() if p.requires_grad]
 
     def _fisher(self, task: Task) -> list[Tensor]:
         count = min(self.config.fisher_samples or len(task.train), len(task.train))

@@ -15,8 +15,8 @@ from ..streams.core import StreamInfo, Task
 from .config import NonNegative
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
+from .parts.gradients import pull
 from .parts.optimizers import trained
-from .zscl import pull
 
 
 @dataclass(frozen=True)

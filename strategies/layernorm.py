@@ -40,7 +40,7 @@ from .core import GradientStrategy, TrainConfig, strategy
 from .parts.features import Memo, features
 from .parts.keys import Kind, TaskKeys
 from .parts.norms import NormKeys, NormSets, NormTuned
-from .parts.optimizers import make_optimizer
+from .parts.optimizers import make_optimizer, trained
 from .parts.prompts import Queries, frozen_vit
 from .parts.prototypes import start_rows
 
@@ -98,7 +98,7 @@ class LayerNorm(GradientStrategy):
         if self.config.schedule == "plateau":
             raise UsageError(f"{self.name} learns in stages, whose losses do not compare. Choose another schedule.")
         super().setup(info, context)
-        self._lasting = [p for p in self.model.parameters() if p.requires_grad]  # what is trained and kept
+        self._lasting = trained(self.model)  # what is trained and kept
         self.queries = Queries(self.model.vit, context.meter)
         self._finished: dict[int, Memo] = {}  # features of test images through the norms of tasks that are over
         self._data: Data | None = None  # of the task that is being learnt

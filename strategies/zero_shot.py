@@ -6,16 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..base.errors import UsageError
-from ..base.seeds import derive
+from ..base.seeds import drawing
 from ..streams.core import Query, StreamInfo, Task
 from .backbones import build
 from .context import Context
 from .core import Strategy, strategy
-from .parts.image_text import ImageText, reads_images_and_texts
+from .parts.image_text import ImageText
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,11 @@ class ZeroShot(Strategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """The model, as it comes."""
         super().setup(info, context)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive(context.seed, "initial weights"))
-            self.model = build(self.config.model, info, **self.config.model_options).requires_grad_(False).eval()
-        if info.kind != "image-text" or not reads_images_and_texts(self.model):
-            raise UsageError(f"{self.name} needs a stream of images and texts and a model that reads both.")
-        self.model.to(context.device)
+        if info.kind != "image-text":
+            raise UsageError(f"{self.name} needs a stream of images and texts; {info.name} asks for {info.kind}.")
+        with drawing(context.seed, "initial weights"):
+            network = build(self.config.model, info, **self.config.model_options)
+        self.model = network.requires_grad_(False).eval().to(context.device)
         self.objective = ImageText(self.model, info, "setting", context, 0.0, rehearses=False)
 
     def learn(self, task: Task) -> None:

@@ -21,7 +21,7 @@ Last 83.6.
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,7 @@ from .config import Amount, Count, NonNegative, Positive, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.averaging import Average
+from .parts.gradients import pull
 from .parts.optimizers import trained
 from .parts.reference import reference
 
@@ -91,17 +92,16 @@ class ZSCL(GradientStrategy):
         self.images = data.to(context.device)
         sentences = sentences[: self.config.captions or None]
         self.tokens = self.model.tokenise(sentences).to(context.device)
-        teacher = copy.deepcopy(self.model).requires_grad_(False)
-        with torch.no_grad():
-            self.taught_texts = self.once("texts", teacher.encode_text, self.tokens)  # [N, D]
-            self.taught_images = self.once("images", lambda rows: teacher(data.prepare(rows)), self.images.samples)
+        with torch.no_grad():  # the model is still the teacher
+            self.taught_texts = self.once("texts", self.model.encode_text, self.tokens)  # [N, D]
+            self.taught_images = self.once("images", lambda rows: self.model(data.prepare(rows)), self.images.samples)
 
     @property
     def distils(self) -> bool:
         """Whether a reference is needed."""
         return bool(self.config.image_distillation or self.config.text_distillation)
 
-    def once(self, name: str, encode, inputs: Tensor, at_once: int = 256) -> Tensor:
+    def once(self, name: str, encode: Callable[[Tensor], Tensor], inputs: Tensor, at_once: int = 256) -> Tensor:
         """Normalised embeddings of all inputs, counted in the ledger this one time."""
         parts = []
         for rows in inputs.split(at_once):
@@ -151,13 +151,3 @@ class ZSCL(GradientStrategy):
         """The ensemble becomes the model."""
         if self.config.ensemble:
             self.average.settle(trained(self.model))
-
-
-@torch.no_grad()
-def pull(params: list[Tensor], start: list[Tensor], strength: float) -> None:
-    """Add the gradient of strength x |theta - start|^2; a parameter that got none has it alone."""
-    for p in params:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    away = torch._foreach_sub(params, start)
-    torch._foreach_add_([p.grad for p in params], away, alpha=2 * strength)

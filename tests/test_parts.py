@@ -22,7 +22,7 @@ from carryover.strategies.parts.fisher import fisher_diagonal
 from carryover.strategies.parts.gradients import flat_gradient, grouped_gradients, set_gradient
 from carryover.strategies.parts.memory import Archive, ReservoirMemory, RingMemory
 from carryover.strategies.parts.objective import Classification
-from carryover.strategies.parts.optimizers import SGD
+from carryover.strategies.parts.optimizers import SGD, trained
 from carryover.strategies.parts.quadratic import solve_dual
 from carryover.streams import batches as batching
 from carryover.streams.batches import Batch, batches
@@ -327,7 +327,7 @@ def ewc(**settings):
     class Watched(EWC):
         def end_task(self, task):
             super().end_task(task)
-            self.pairs = [*getattr(self, "pairs", []), (self.seen, [p.detach().clone() for p in self._params()])]
+            self.pairs = [*getattr(self, "pairs", []), (self.seen, [p.detach().clone() for p in trained(self.model)])]
 
         def _fisher(self, task):
             self.seen = super()._fisher(task)
@@ -343,17 +343,17 @@ def explicit_penalty(strategy, pairs):
     return sum(
         strategy.config.strength / 2 * (f * (p - theta).square()).sum()
         for fisher, anchor in pairs
-        for f, theta, p in zip(fisher, anchor, strategy._params(), strict=True)
+        for f, theta, p in zip(fisher, anchor, trained(strategy.model), strict=True)
     )
 
 
 def pull(strategy):
     """What EWC adds to a zero gradient, before it is shortened for an implicit step."""
-    for p in strategy._params():
+    for p in trained(strategy.model):
         p.grad = None
     strategy.adjust_gradients(None)
     c = strategy.config.lr * strategy.config.strength
-    held = zip(strategy._params(), strategy.information, strict=True)
+    held = zip(trained(strategy.model), strategy.information, strict=True)
     return torch.cat([(p.grad * (1 + c * f)).reshape(-1) for p, f in held])
 
 
@@ -361,15 +361,15 @@ def pull(strategy):
 def test_the_penaltys_step_is_the_implicit_one(strength):
     """The new weights minimise |theta' - (theta - lr g)|^2 / 2 lr + strength / 2 F (theta' - anchor)^2."""
     strategy = learn(started("ewc", STREAM, strength=strength, lr=0.1), STREAM, 1)
-    anchor = [p.detach().clone() for p in strategy._params()]
+    anchor = [p.detach().clone() for p in trained(strategy.model)]
     with torch.no_grad():
-        for p in strategy._params():
+        for p in trained(strategy.model):
             p += 0.1 * torch.randn_like(p)
             p.grad = torch.randn_like(p)
-    before = [(p.detach().clone(), p.grad.clone()) for p in strategy._params()]
+    before = [(p.detach().clone(), p.grad.clone()) for p in trained(strategy.model)]
     strategy.adjust_gradients(None)
     strategy.optimizer.step()
-    for p, (theta, g), a, f in zip(strategy._params(), before, anchor, strategy.information, strict=True):
+    for p, (theta, g), a, f in zip(trained(strategy.model), before, anchor, strategy.information, strict=True):
         slope = (p - (theta - 0.1 * g)) / 0.1 + strength * f * (p - a)
         assert slope.abs().max() <= 1e-4 * (1 + strength * f.max())
         assert torch.isfinite(p).all()
@@ -378,10 +378,10 @@ def test_the_penaltys_step_is_the_implicit_one(strength):
 def test_two_sums_are_the_penalties_of_all_tasks():
     strategy = ewc(strength=3.0)
     with torch.no_grad():
-        for p in strategy._params():
+        for p in trained(strategy.model):
             p += 0.1 * torch.randn_like(p)
     penalty = explicit_penalty(strategy, strategy.pairs)
-    expected = torch.cat([g.reshape(-1) for g in torch.autograd.grad(penalty, strategy._params())])
+    expected = torch.cat([g.reshape(-1) for g in torch.autograd.grad(penalty, trained(strategy.model))])
     assert expected.abs().max() > 1e-3
     assert torch.allclose(pull(strategy), expected, rtol=1e-4, atol=1e-6)
 
@@ -400,10 +400,10 @@ def test_online_penalty_decays_and_has_one_anchor():
         assert torch.allclose(held, f2 + 0.25 * f1, rtol=1e-6, atol=0)
     assert pull(strategy).abs().max() < 1e-7
     with torch.no_grad():
-        for p in strategy._params():
+        for p in trained(strategy.model):
             p += 0.1
     penalty = explicit_penalty(strategy, [(strategy.information, latest)])
-    expected = torch.cat([g.reshape(-1) for g in torch.autograd.grad(penalty, strategy._params())])
+    expected = torch.cat([g.reshape(-1) for g in torch.autograd.grad(penalty, trained(strategy.model))])
     assert torch.allclose(pull(strategy), expected, rtol=1e-4, atol=1e-6)
 
 

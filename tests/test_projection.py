@@ -224,6 +224,22 @@ def test_held_columns_leave_outputs_along_them_alone(make, shape):
 
 
 @each_layer
+def test_a_mask_in_coordinates_is_the_projection_of_the_gradient(make, shape):
+    layer, plain, _, x = turned(make, shape)
+    pool = Subspaces(layer.width)
+    pool.grow(taken(layer.vectors(x[:1])[:2]), 1.0)
+    layer.turn_back()
+    layer.turn(pool.completed())
+    layer(x).square().sum().backward()
+    plain(x).square().sum().backward()
+    g = layer.coordinates.grad.clone()
+    g[:, : pool.basis.shape[1]] = 0
+    expected = pool.project(plain.weight.grad.flatten(1))
+    assert 0 < pool.basis.shape[1] < layer.width and expected.abs().max() > 0.01
+    assert torch.allclose(g @ pool.completed().T, expected, atol=1e-10)
+
+
+@each_layer
 def test_scalings_are_the_scaled_weight_projection(make, shape):
     """y = W~ x with W~ = W + sum_j W B_j (Q_j - I) B_j', and both gradients, by hand and by autograd."""
     picks = ([0, 2], [2, 3, 1])

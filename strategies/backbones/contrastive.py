@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...base.seeds import derive, torch_generator
+from ...base.seeds import derive, drawing, torch_generator
 from ..config import Amount, Count, NonNegative, Positive
 from .clip import TwoTowers, clip_micro, vocabulary_digest
 
@@ -56,8 +56,7 @@ def train(
     caption is the nearest of all of theirs."""
     from ...streams.sources.captioned import pairs
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive("pretrain", recipe.model, recipe.seed, "weights"))
+    with drawing("pretrain", recipe.model, recipe.seed, "weights"):
         net = clip_micro((3, 24, 24), 0, weights="random", text=recipe.text).to(device).train()
     images, tokens, caption = _tables(net, *pairs(recipe.pairs, recipe.seed), device)
     net.logit_scale.requires_grad_(True)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...base.errors import UsageError, unknown
 from ...base.files import sha256, write_atomic
-from ...base.seeds import derive, torch_generator
+from ...base.seeds import drawing, torch_generator
 from ..config import Amount, Count, NonNegative, Positive, Share
 from . import registry
 from .contrastive import PairsRecipe, rate
@@ -144,8 +144,7 @@ class _Photographs:
 
 
 def _network(recipe: Recipe, classes: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive("pretrain", recipe.seed, "weights"))
+    with drawing("pretrain", recipe.seed, "weights"):
         net = registry.load(recipe.model)((3, 24, 24), classes, weights="random").train()
     for block in net.body.blocks:
         block.attn.fused_attn = False  # twice as fast under bfloat16 on a CPU, at this size

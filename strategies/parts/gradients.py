@@ -41,6 +41,16 @@ def set_gradient(model: nn.Module, flat: Tensor) -> None:
             start += p.numel()
 
 
+@torch.no_grad()
+def pull(params: list[Tensor], start: list[Tensor], strength: float) -> None:
+    """Add the gradient of strength x |theta - start|^2; a parameter that got none has it alone."""
+    for p in params:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    away = torch._foreach_sub(params, start)
+    torch._foreach_add_([p.grad for p in params], away, alpha=2 * strength)
+
+
 def grouped_gradients(model: nn.Module, loss: Callable[..., Tensor], *groups: Tensor, additive: bool = False) -> Tensor:
     """Gradients of several losses, many groups in one pass: [K, P].
 

@@ -8,13 +8,13 @@ for its loss and its answers learns image-text streams, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...base.errors import UsageError
 from ...streams.core import Query, StreamInfo, Task
 from ..context import Context
 from .objective import Classification
@@ -28,12 +28,19 @@ class ImageText(Classification):
     Args:
         model: encodes images and texts; see `backbones.clip`.
         rehearses: whether a batch may hold samples of earlier tasks; else only the latest task's classes are encoded.
+
+    Raises:
+        UsageError: a network that does not encode both.
     """
 
     def __init__(
         self, model: nn.Module, info: StreamInfo, compete: str, context: Context, smoothing: float, rehearses: bool
     ) -> None:
         super().__init__(info, compete, context.device, smoothing)
+        if not all(hasattr(model, name) for name in ("encode_image", "encode_text", "tokenise", "logit_scale")):
+            raise UsageError(
+                f"{info.name} tells its classes in words, and the network does not read. Set model=clip-micro."
+            )
         self.model, self.context, self.rehearses = model, context, rehearses
         self.prompts: dict[int, str] = {}  # the training prompt of each class revealed so far
         self._tokens: dict[Prompts, tuple[Tensor, Tensor]] = {}
@@ -103,9 +110,3 @@ class ImageText(Classification):
         """Restore."""
         super().load_state_dict(state)
         self.prompts = dict(state["prompts"])
-
-
-def reads_images_and_texts(model: nn.Module) -> bool:
-    """Whether a network is one that this objective can use."""
-    needed: Sequence[str] = ("encode_image", "encode_text", "tokenise", "logit_scale")
-    return all(hasattr(model, name) for name in needed)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...base.errors import UsageError
-from ...base.seeds import derive
+from ...base.seeds import drawing
 from ...streams.core import Query, StreamInfo, Task
 from ..backbones import build
 from ..context import Context
@@ -39,8 +39,7 @@ class OnFeatures(Strategy):
         super().setup(info, context)
         if info.kind != "classification":
             raise UsageError(f"{self.name} learns to classify; {info.name} asks for {info.kind}.")
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derive(context.seed, "initial weights"))
+        with drawing(context.seed, "initial weights"):
             network = build(self.config.model, info, **self.config.model_options)
         self.model = headless(network, self.config.model, self.name).requires_grad_(False).eval().to(context.device)
         self.objective = Classification(info, "setting", context.device)

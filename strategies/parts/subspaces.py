@@ -118,7 +118,10 @@ class Subspaces:
         return torch.cat([self.basis, rest], 1)
 
     def project(self, G: Tensor) -> Tensor:
-        """G [n, d] without its part in the pool, by the smaller of the pool and its complement."""
+        """G [n, d] without its part in the pool, by the smaller of the pool and its complement.
+
+        The plain form, which layers in coordinates have no need of: theirs is held to it by a test.
+        """
         d, R = self.basis.shape
         if d >= 2 * R:
             O = self.basis.to(G.dtype)  # noqa: E741 (the papers' name)
