@@ -326,11 +326,13 @@ def _part(settings: dict[str, Any], prefix: str, inside: bool) -> dict[str, Any]
 
 
 def _under(stream: Stream, options: dict[str, Any]) -> Stream:
-    """A stream of the user's, under another setting perhaps."""
-    setting = options.pop("setting", None)
+    """A stream of the user's, presented in another way perhaps."""
+    from ..streams.named import presented
+
+    shown = {name: options.pop(name) for name in ("setting", "scored_on") if name in options}
     if options:
         raise UsageError(f"{stream.name} is a Stream, not a function: it takes no option {sorted(options)[0]!r}.")
-    return stream if setting is None else stream.with_setting(setting)
+    return presented(stream, **shown)
 
 
 @lru_cache(maxsize=4)

@@ -53,6 +53,7 @@ class Strategy:
 
     name: ClassVar[str] = ""
     needs: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[tuple[str, ...]] = ("classification",)  # of streams that it learns; see `StreamInfo.kind`
     stateful: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type]
     # how many test samples are predicted together, where a prediction depends on it, as in some published codes; such a
@@ -65,6 +66,10 @@ class Strategy:
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Build networks and memories. Called once, before the first task, and before a checkpoint is loaded."""
+        if info.kind not in self.kinds:
+            raise UsageError(
+                f"{self.name} learns {' and '.join(self.kinds)} streams, and {info.name} is one of {info.kind}."
+            )
         for need in self.needs:
             if not getattr(info.setting, need):
                 raise UsageError(
@@ -113,6 +118,7 @@ class GradientStrategy(Strategy):
     """
 
     Config = TrainConfig
+    kinds = ("classification", "image-text")
     stateful = ("model", "optimizer", "objective", "tasks_begun", "step")
     rehearses: ClassVar[bool] = False  # whether a step may hold samples of earlier tasks
 
@@ -160,7 +166,7 @@ class GradientStrategy(Strategy):
         data = self.training_data(task)
         held = self.validation_data(task) if self.config.schedule == "plateau" else None
         per_epoch = steps_per_epoch(data, self.config.batch_size)
-        total = self.config.steps or self.passes() * per_epoch
+        total = self.budget(per_epoch)
         self.model.train()
         number, meter = self.context.task, self.context.meter
         passes = math.ceil(total / per_epoch)
@@ -238,8 +244,6 @@ class GradientStrategy(Strategy):
             return ImageText(
                 self.model, self.info, config.compete, self.context, config.label_smoothing, self.rehearses
             )
-        if self.info.kind != "classification":
-            raise UsageError(f"{self.name} learns to classify; {self.info.name} asks for {self.info.kind}.")
         return Classification(self.info, config.compete, self.context.device, config.label_smoothing)
 
     def new_optimizer(self) -> Any:
@@ -249,6 +253,10 @@ class GradientStrategy(Strategy):
     def passes(self) -> int:
         """How often the loop goes through a task's data; `Batch.epoch` counts them."""
         return self.config.epochs
+
+    def budget(self, per_epoch: int) -> int:
+        """Steps of the loop in a task whose data fill so many batches."""
+        return self.config.steps or self.passes() * per_epoch
 
     def extra_passes(self) -> int:
         """Passes over a task's data beside those of the loop: for features, say, or Fisher information."""

@@ -115,6 +115,7 @@ class DualPrompt(GradientStrategy):
     """Prompt a frozen transformer: prefixes shared by all tasks, and prefixes of the task that a key matches."""
 
     Config = DualPromptConfig
+    kinds = ("classification",)
 
     @property
     def test_batch(self) -> int | None:

@@ -25,7 +25,7 @@ from ..streams.core import StreamInfo, Task
 from .config import Amount, Count, NonNegative, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
-from .parts.fisher import fisher_diagonal
+from .parts.fisher import information
 from .parts.optimizers import rates, trained
 
 
@@ -96,23 +96,15 @@ class EWC(GradientStrategy):
         self.anchor = torch._foreach_mul(self.information, theta)
 
     def _fisher(self, task: Task) -> list[Tensor]:
-        count = min(self.config.fisher_samples or len(task.train), len(task.train))
-        order = torch.randperm(len(task.train), generator=self.context.generator("fisher"))[:count]
-        total = None
-        for index in order.to(task.train.targets.device).split(self.config.fisher_batch):
-            with self.context.meter.work("train", self.context.task, len(index), "fisher"):
-                stored, y = task.train.rows(index)
-                x = task.train.prepare(stored)
-                if self.config.fisher == "true":
-                    y = self._sampled(x, y)
-                part = fisher_diagonal(self.model, self.objective.loss, [(x, y)])
-            weighted = torch._foreach_mul(list(part.values()), len(index) / count)
-            total = weighted if total is None else torch._foreach_add(total, weighted)
-        return list(total)
+        config, labels = self.config, self._sampled if self.config.fisher == "true" else None
+        found = information(
+            self.model, self.objective.loss, task.train, self.context, config.fisher_samples, config.fisher_batch, labels
+        )
+        return list(found.values())
 
     @torch.no_grad()
     def _sampled(self, x: Tensor, y: Tensor) -> Tensor:
-        chances = torch.softmax(self.objective.restrict(self.model(x), y), dim=1).cpu()
+        chances = torch.softmax(self.objective.restrict(self.objective.logits(self.model(x)), y), dim=1).cpu()
         if not torch.isfinite(chances).all():
             return y  # the network has diverged, which the harness will find
         return torch.multinomial(chances, 1, generator=self.context.generator("labels"))[:, 0].to(y.device)

@@ -55,6 +55,7 @@ class GPM(GradientStrategy):
     """Keep each gradient off the directions that the inputs of earlier tasks span (gradient projection memory)."""
 
     Config = GPMConfig
+    kinds = ("classification",)  # a pool's rows are of one head
     turning = ("guarded", "selected")  # what a checkpoint must give back before layers can be turned
     stateful = (*GradientStrategy.stateful, *turning, "closed")
     choosing = False  # whether a task's subspace is some of the pool's columns, or all
@@ -64,8 +65,6 @@ class GPM(GradientStrategy):
         super().setup(info, context)
         if self.config.weight_decay:
             raise UsageError(f"{self.name} holds weights that weight_decay would shrink. Leave it out.")
-        if info.kind != "classification":
-            raise UsageError(f"{self.name} protects a network with one head of classes; {info.name} has none.")
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
             raise UsageError(
                 f"{self.name} cannot hold the running statistics of batch normalisation. Use a network without it, "

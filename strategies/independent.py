@@ -7,12 +7,12 @@ parameters grow with the number of tasks, and the ledger shows it.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from ..streams.core import Query, StreamInfo, Task
 from .context import Context
 from .core import GradientStrategy, strategy
+from .parts.gradients import with_weights
 
 
 @strategy("independent", needs=("task_id_at_test", "boundaries"))
@@ -36,11 +36,7 @@ class Independent(GradientStrategy):
 
     def predict(self, inputs: Tensor, query: Query) -> Tensor:
         """The answer of the task's own network."""
-        if query.task < len(self.finished):
-            logits = functional_call(self.model, self.finished[query.task], inputs)
-        else:
-            logits = self._untrained(query.task)(inputs)
-        return self.objective.decide(logits, query)
-
-    def _untrained(self, index: int) -> nn.Module:
-        return self.new_model(f"initial weights {index}").eval()
+        index = query.task
+        known = index < len(self.finished)
+        weights = self.finished[index] if known else self.new_model(f"initial weights {index}").state_dict()
+        return with_weights(self.model, weights, lambda x: self.objective.decide(self.model(x), query), inputs)

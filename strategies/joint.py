@@ -1,10 +1,10 @@
 """Joint training: the reference that keeps everything.
 
 After each task a fresh network is trained on the data of all tasks so far, for as many passes as the others make over
-each task, so that every row of the matrix is a reference of its own. With few passes it is no bound: a method that
-draws old samples many times, as GEM does on `gem-mnist-rotations`, can come out higher. Row T costs as much as
-fine-tuning on the whole stream; all rows together (T+1)/2 times as much, which the ledger shows. Elsewhere
-called "multitask".
+each task (where steps are told instead, for as many as they have made in all), so that every row of the matrix is a
+reference of its own. With few passes it is no bound: a method that draws old samples many times, as GEM does on
+`gem-mnist-rotations`, can come out higher. Row T costs as much as fine-tuning on the whole stream; all rows together
+(T+1)/2 times as much, which the ledger shows. Elsewhere called "multitask".
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class Joint(GradientStrategy):
         if self.step == 0:
             self.held.add(*val.span(0, len(val)))
         return dataclasses.replace(val, samples=self.held.samples, targets=self.held.targets)
+
+    def budget(self, per_epoch: int) -> int:
+        """Where steps are told, as many as the others have made in all tasks so far."""
+        return self.config.steps * self.tasks_begun or super().budget(per_epoch)
 
     def begin_task(self, task: Task) -> None:
         """Start afresh."""

@@ -80,6 +80,7 @@ class L2P(GradientStrategy):
     """Prompt a frozen transformer with those of a pool whose keys match the input (learning to prompt)."""
 
     Config = L2PConfig
+    kinds = ("classification",)
 
     @property
     def test_batch(self) -> int | None:

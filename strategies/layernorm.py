@@ -90,6 +90,7 @@ class LayerNorm(GradientStrategy):
     """Tune the norms of a frozen transformer for each task, and choose among them by keys (C-LN)."""
 
     Config = LayerNormConfig
+    kinds = ("classification",)
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing is remembered yet."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
@@ -20,6 +19,7 @@ from ..streams.core import StreamInfo, Task
 from .config import NonNegative, Positive
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
+from .parts.distillation import distillation
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class LwF(GradientStrategy):
     """Distil the previous network's answers on the new task's inputs (learning without forgetting)."""
 
     Config = LwFConfig
+    kinds = ("classification",)
     stateful = (*GradientStrategy.stateful, "teacher")
 
     def setup(self, info: StreamInfo, context: Context) -> None:
@@ -60,9 +61,3 @@ class LwF(GradientStrategy):
         heads = self.objective.old_heads()
         kept = sum(distillation(logits[:, head], taught[:, head], self.config.temperature) for head in heads)
         return loss + self.config.strength * kept
-
-
-def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) of logits [B, C] at temperature T, mean over the batch; its gradient is 0 if equal."""
-    student, teacher = F.log_softmax(student / temperature, 1), F.log_softmax(teacher / temperature, 1)
-    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -72,6 +72,7 @@ class SLCA(GradientStrategy):
     """Fine-tune the body slowly, and align the head on drawn features of all classes (SLCA)."""
 
     Config = SLCAConfig
+    kinds = ("classification",)
     stateful = (*GradientStrategy.stateful, "gaussians", "unaligned")
 
     def setup(self, info: StreamInfo, context: Context) -> None:

@@ -19,18 +19,20 @@ from torch import Tensor, nn
 from ..base.errors import UsageError
 from ..streams.batches import Batch
 from ..streams.core import Data, Query, StreamInfo, Task
-from .config import Count, Share
+from .config import Amount, Count, Share
 from .context import Context
 from .core import GradientStrategy, Strategy, TrainConfig, load_strategy, strategy
-from .parts.averaging import Average, Rule
+from .parts.averaging import Rule, averaging
+from .parts.fisher import information
 
 
 @dataclass(frozen=True)
 class WeightAverageConfig(TrainConfig):
     """around: the strategy that trains, by name; its own settings are given as `around.memory=...`.
 
-    rule: "uniform", "ema" or "wise". every: steps between the weights that count. decay: of "ema". share: of the end of
-    the task in "wise".
+    rule: "uniform", "ema", "wise", "fisher" or "ties". every: steps between the weights that count. decay: of "ema".
+    share: of the end of the task in "wise". density: share of a task's change that "ties" keeps. fisher_samples:
+    training samples behind the information of "fisher"; 0 means all.
     """
 
     around: str = "finetune"
@@ -39,6 +41,8 @@ class WeightAverageConfig(TrainConfig):
     every: Count = 100
     decay: Share = 0.99
     share: Share = 0.8
+    density: Share = 0.2
+    fisher_samples: Amount = 200
 
 
 @strategy("weight-average", needs=("boundaries",))
@@ -46,6 +50,7 @@ class WeightAverage(Strategy):
     """Keep an average of the weights that another strategy's training passes through."""
 
     Config = WeightAverageConfig
+    kinds = GradientStrategy.kinds  # as far as the inner strategy learns them
     stateful = ("inner", "average")
 
     def setup(self, info: StreamInfo, context: Context) -> None:
@@ -59,8 +64,12 @@ class WeightAverage(Strategy):
         self.inner = kind(
             **shared, **{f"model.{key}": value for key, value in options.items()}, **self.config.around_options
         )
-        self.average = Average(self.config.rule, self.config.every, self.config.decay, self.config.share)
+        config = self.config
+        self.average = averaging(config.rule, config.every, config.decay, config.share, config.density)
         data, after, end = self.inner.training_data, self.inner.after_step, self.inner.end_task
+        if config.rule == "fisher":  # goes through a task's data once more
+            extra = self.inner.extra_passes
+            self.inner.extra_passes = lambda: extra() + 1
         self.inner.training_data = lambda task: self._begin(data, task)
         self.inner.after_step = lambda batch: self._after_step(after, batch)
         self.inner.end_task = lambda task: self._end_task(end, task)
@@ -81,8 +90,14 @@ class WeightAverage(Strategy):
         self.average.take(self._params(), self.inner.step)
 
     def _end_task(self, then: Callable[[Task], None], task: Task) -> None:
-        self.average.settle(self._params())
+        self.average.settle(self._params(), lambda: self._information(task))
         then(task)
+
+    def _information(self, task: Task) -> list[Tensor]:
+        inner, samples = self.inner, self.config.fisher_samples
+        found = information(inner.model, inner.objective.loss, task.train, self.context, samples)
+        by_id = {id(p): found[name] for name, p in inner.model.named_parameters() if name in found}
+        return [by_id[id(p)] for p in self._params()]
 
     def _params(self) -> list[Tensor]:
         return [p for group in self.inner.optimizer.param_groups for p in group["params"]]

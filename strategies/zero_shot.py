@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..base.errors import UsageError
 from ..base.seeds import drawing
 from ..streams.core import Query, StreamInfo, Task
 from .backbones import build
@@ -30,12 +29,11 @@ class ZeroShot(Strategy):
     """Answer by the frozen image-text model."""
 
     Config = ZeroShotConfig
+    kinds = ("image-text",)
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """The model, as it comes."""
         super().setup(info, context)
-        if info.kind != "image-text":
-            raise UsageError(f"{self.name} needs a stream of images and texts; {info.name} asks for {info.kind}.")
         with drawing(context.seed, "initial weights"):
             network = build(self.config.model, info, **self.config.model_options)
         self.model = network.requires_grad_(False).eval().to(context.device)

@@ -29,13 +29,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..base.errors import UsageError
 from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
 from .config import Amount, Count, NonNegative, Positive, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
 from .parts.averaging import Average
+from .parts.distillation import both_ways
 from .parts.gradients import pull
 from .parts.optimizers import trained
 from .parts.reference import reference
@@ -77,15 +77,14 @@ class ZSCL(GradientStrategy):
     """Hold an image-text model to its start by distillation, consolidation and averaging (ZSCL)."""
 
     Config = ZSCLConfig
+    kinds = ("image-text",)
     stateful = (*GradientStrategy.stateful, "start", "average")
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """What the teacher, the model as it starts, says of the reference."""
         super().setup(info, context)
-        if info.kind != "image-text":
-            raise UsageError(f"{self.name} learns from images and texts; {info.name} asks for {info.kind}.")
         self.start: list[Tensor] = []
-        self.average = Average("uniform", self.config.every)
+        self.average = Average(self.config.every)
         if not self.distils:
             return
         data, sentences = reference(self.config.reference, self.config.reference_size, context.seed, info.shape)
@@ -127,15 +126,14 @@ class ZSCL(GradientStrategy):
 
     def distillation(self, v: Tensor, rows: Tensor) -> Tensor:
         """Of student embeddings [B, D] of the reference images `rows`, both ways."""
-        scale, T = self.model.logit_scale.exp() / self.config.temperature, self.config.temperature
         texts = self.taught_texts
         if self.config.text_side == "student":
             texts = F.normalize(self.model.encode_text(self.tokens), dim=1)
-        student = scale * F.normalize(v, dim=1) @ texts.T  # [B, N], over T
+        scale = self.model.logit_scale.exp()
+        student = scale * F.normalize(v, dim=1) @ texts.T  # [B, N]
         teacher = scale * self.taught_images[rows] @ self.taught_texts.T
-        by_image = F.cross_entropy(student, teacher.softmax(1))
-        by_text = F.cross_entropy(student.T, teacher.T.softmax(1))
-        return T**2 * (self.config.image_distillation * by_image + self.config.text_distillation * by_text)
+        config = self.config
+        return both_ways(student, teacher, config.temperature, config.image_distillation, config.text_distillation)
 
     def adjust_gradients(self, batch: Batch) -> None:
         """Consolidation: 2 lambda (theta - theta_start)."""

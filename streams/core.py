@@ -394,6 +394,20 @@ class Stream:
             total.update(f"{control.name} {control.texts} {control.test.digest()}".encode())
         return total.hexdigest()
 
+    def on_validation(self) -> Stream:
+        """The same tasks, judged on their validation data: settings are chosen without a look at any test.
+
+        Another fingerprint, so that nothing of it is ranked; and no controls, which are tests, too.
+        """
+        held = [task.val for task in self.tasks]
+        if any(val is None for val in held):
+            raise UsageError(
+                f"stream {self.name} holds no validation data out to be scored on. Set stream.val_fraction=0.2."
+            )
+        tests = [LabelledTest(dataclasses.replace(val, augment=None)) for val in held]
+        meta = {**self.meta, "scored_on": "validation"}
+        return dataclasses.replace(self, tests=tests, meta=meta, controls=())
+
     def with_setting(self, setting: str | Setting) -> Stream:
         """The same data under another setting, by name or as a `Setting`."""
         if isinstance(setting, str):

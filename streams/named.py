@@ -39,6 +39,7 @@ def load_stream(
     data: str | Path | None = None,
     download: bool = False,
     setting: str | None = None,
+    scored_on: str = "test",
     **options: Any,
 ) -> Stream:
     """A stream by its name, or by `path/to/file.py:Name` (a function that returns a `Stream`, or a `Stream`).
@@ -47,6 +48,7 @@ def load_stream(
         data: folder of the data sets; see `sources.data_root`.
         download: fetch a missing data set.
         setting: another setting than the stream's own, such as "til".
+        scored_on: "test", or "validation" to choose settings by what the tasks hold out (`val_fraction`).
         options: of the stream; their names and types are checked against the function's signature.
 
     Raises:
@@ -74,7 +76,15 @@ def load_stream(
         raise UsageError(f"{name} gave {type(found).__name__}, not a Stream.")
     if ".py" in name:
         _called(_touch, {"stream": found}, name)
-    return found if setting is None else found.with_setting(setting)
+    return presented(found, setting, scored_on)
+
+
+def presented(stream: Stream, setting: str | Setting | None = None, scored_on: str = "test") -> Stream:
+    """A stream under another setting perhaps, or judged on validation data."""
+    if scored_on not in ("test", "validation"):
+        raise unknown("value of stream.scored_on", str(scored_on), ("test", "validation"))
+    stream = stream if setting is None else stream.with_setting(setting)
+    return stream if scored_on == "test" else stream.on_validation()
 
 
 def _called(function: Callable, given: dict[str, Any], name: str) -> Any:
@@ -121,7 +131,7 @@ def _checked(function: Callable, name: str, options: dict[str, Any]) -> dict[str
         return options
     for option, value in options.items():
         if option not in known:
-            raise unknown(f"option of {name}", option, [*known, "setting"])
+            raise unknown(f"option of {name}", option, [*known, "setting", "scored_on"])
         hint = known[option].annotation
         if not _fits(value, hint):
             raise UsageError(f"option {option!r} of {name} must be {_words(hint)}; got {value!r}.")

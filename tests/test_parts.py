@@ -17,7 +17,7 @@ from carryover.strategies.backbones.resnet import slim_resnet18
 from carryover.strategies.check import blob_stream
 from carryover.strategies.context import Meter
 from carryover.strategies.gem import project
-from carryover.strategies.lwf import distillation
+from carryover.strategies.parts.distillation import distillation
 from carryover.strategies.parts.fisher import fisher_diagonal
 from carryover.strategies.parts.gradients import flat_gradient, grouped_gradients, set_gradient
 from carryover.strategies.parts.memory import Archive, ReservoirMemory, RingMemory

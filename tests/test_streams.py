@@ -321,3 +321,18 @@ def test_a_query_counts_reads_of_the_task_id():
         _ = stream.with_setting("cil").query(1, 2).task
     assert stream.with_setting("cil").query(0, 1).classes == (0, 1)
     assert stream.with_setting("dil").query(0, 1).open
+
+
+def test_settings_are_chosen_on_what_the_tasks_hold_out():
+    options = {"n_tasks": 2, "val_fraction": 0.25}
+    plain = load_stream("split-digits", **options)
+    judged = load_stream("split-digits", **options, scored_on="validation")
+    for task, other, test in zip(plain, judged, judged.tests, strict=True):
+        assert torch.equal(test.data.samples, task.val.samples) and torch.equal(test.data.targets, task.val.targets)
+        assert torch.equal(other.train.samples, task.train.samples)
+    assert judged.fingerprint != plain.fingerprint and judged.meta["scored_on"] == "validation"
+    assert not load_stream("mtil-mini", n_tasks=1, val_fraction=0.2, scored_on="validation").controls
+    with pytest.raises(UsageError, match="holds no validation data"):
+        load_stream("split-digits", scored_on="validation")
+    with pytest.raises(UsageError, match="Did you mean 'validation'"):
+        load_stream("split-digits", scored_on="validaton")

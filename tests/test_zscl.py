@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -12,10 +13,14 @@ from carryover.evaluation.record import RunRecord
 from carryover.evaluation.run import run_seed
 from carryover.strategies import check_strategy, load_strategy
 from carryover.strategies.check import blob_stream
-from carryover.strategies.parts.averaging import Average
+from carryover.strategies.core import GradientStrategy
+from carryover.strategies.parts.averaging import Average, FisherWeighted, Interpolation, Moving, Ties, averaging
+from carryover.strategies.parts.fisher import information
+from carryover.strategies.parts.gradients import flat_gradient, grouped_gradients, with_weights
 from carryover.strategies.parts.image_text import ImageText
 from carryover.strategies.parts.optimizers import SGD, set_rates, trained
 from carryover.strategies.zscl import ZSCL
+from carryover.streams.batches import Batch
 from carryover.streams.core import CIL, DIL, ONLINE, TIL
 from carryover.tests.toys import captioned, info, learn, parameters, started
 
@@ -35,7 +40,7 @@ def test_the_ensemble_is_the_mean_of_its_snapshots():
     """As published: 1,001 steps, one in a hundred counts, and so do the start and the last: twelve sets of weights."""
     draw = torch.Generator().manual_seed(1)
     weights = [torch.randn(4, 3, generator=draw, dtype=torch.float64)]
-    average, kept = Average("uniform", every=100), [weights[0].clone()]
+    average, kept = Average(every=100), [weights[0].clone()]
     average.begin(weights)
     for step in range(1001):
         weights[0].add_(torch.randn(4, 3, generator=draw, dtype=torch.float64))
@@ -48,24 +53,23 @@ def test_the_ensemble_is_the_mean_of_its_snapshots():
 
 
 def test_without_a_step_the_start_is_left():
-    for rule in ("uniform", "ema", "wise"):
+    for average in (Average(), Moving(), Interpolation(), FisherWeighted(), Ties()):
         weights = [torch.tensor([1.0, 2.0])]
-        average = Average(rule)
         average.begin(weights)
-        average.settle(weights)
+        average.settle(weights, lambda: [torch.tensor([3.0, 0.0])])
         assert torch.equal(weights[0], torch.tensor([1.0, 2.0]))
 
 
 def test_other_rules_by_hand():
     for share, expected in ((0.0, 1.0), (1.0, 5.0), (0.8, 4.2)):
         weights = [torch.tensor([1.0])]
-        average = Average("wise", share=share)
+        average = Interpolation(share)
         average.begin(weights)
         weights[0].fill_(5.0)
         average.take(weights, 0)
         average.settle(weights)
         assert weights[0].item() == pytest.approx(expected)
-    weights, average = [torch.tensor([0.0])], Average("ema", every=1, decay=0.5)
+    weights, average = [torch.tensor([0.0])], Moving(every=1, decay=0.5)
     average.begin(weights)
     for step, value in enumerate((4.0, 8.0)):
         weights[0].fill_(value)
@@ -73,7 +77,52 @@ def test_other_rules_by_hand():
     average.settle(weights)
     assert weights[0].item() == 5.0  # 0 -> 2 -> 5
     with pytest.raises(ValueError, match="swa"):
-        Average("swa")
+        averaging("swa", 1, 0.5, 0.5, 0.5)
+
+
+def test_fisher_weighting_by_hand():
+    weights, average = [torch.tensor([0.0, 0.0, 0.0])], FisherWeighted()
+    for end, told, expected in (
+        ([4.0, 8.0, 2.0], [1.0, 2.0, 0.0], [4.0, 8.0, 1.0]),  # nothing is known of the start
+        ([8.0, 0.0, 3.0], [3.0, 2.0, 0.0], [7.0, 4.0, 2.0]),  # 4 + 3/4 (8 - 4), 8 + 1/2 (0 - 8), the middle
+        ([12.0, 8.0, 2.0], [4.0, 4.0, 0.0], [9.5, 6.0, 2.0]),  # the information of both tasks before it counts
+    ):
+        average.begin(weights)
+        weights[0].copy_(torch.tensor(end))
+        average.settle(weights, lambda told=told: [torch.tensor(told)])
+        assert torch.allclose(weights[0], torch.tensor(expected), atol=1e-4)
+
+
+def test_ties_over_tasks_is_ties_of_all_their_changes():
+    """Against the published steps on a stack of vectors: trim, elect the sign by the sum, mean of those with it."""
+    draw = torch.Generator().manual_seed(3)
+    shapes = [(5, 4), (7,)]
+    weights = [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes]
+    first, changes, average = torch.cat([w.flatten() for w in weights]), [], Ties(density=0.4)
+    for _ in range(4):
+        average.begin(weights)
+        for w in weights:
+            w.add_(torch.randn(w.shape, generator=draw, dtype=torch.float64))
+        change = torch.cat([w.flatten() for w in weights]) - first
+        kept = change.abs().argsort(descending=True)[: round(0.4 * len(change))]
+        changes.append(torch.zeros_like(change).index_copy(0, kept, change[kept]))
+        average.settle(weights)
+        stack = torch.stack(changes)
+        sign = torch.where(stack.sum(0) >= 0, 1.0, -1.0)
+        agree = (stack * sign > 0).double()
+        expected = first + (stack * agree).sum(0) / agree.sum(0).clamp_min(1)
+        assert torch.allclose(torch.cat([w.flatten() for w in weights]), expected, atol=1e-12)
+
+
+def test_merging_resumes_with_what_it_has_summed():
+    stream = captioned()
+    for rule in ("fisher", "ties"):
+        whole = started("weight-average", stream, rule=rule, **RANDOM, steps=3)
+        learn(whole, stream)
+        first = learn(started("weight-average", stream, rule=rule, **RANDOM, steps=3), stream, 2)
+        again = started("weight-average", stream, rule=rule, **RANDOM, steps=3)
+        again.load_state_dict(first.state_dict())
+        assert torch.equal(parameters(learn(again, stream, first=2)), parameters(whole))
 
 
 def test_averaging_stands_around_any_gradient_strategy():
@@ -124,6 +173,8 @@ def test_a_task_may_be_given_steps_instead_of_passes():
     for steps, drawn in ((2, 20), (3, 25), (7, 60)):
         run, _ = run_seed(load_strategy("finetune")(steps=steps), stream, 0)
         assert run.cost.steps == 3 * steps and run.usage.drawn == [drawn] * 3
+    run, _ = run_seed(load_strategy("joint")(steps=2), stream, 0)
+    assert run.cost.steps == 2 + 4 + 6  # as many as the others have made in all
     with pytest.raises(UsageError, match="does not go by passes"):
         started("finetune", blob_stream(ONLINE), steps=3)
 
@@ -157,11 +208,15 @@ def test_smoothing_spreads_over_the_classes_that_compete():
 # -- classes in words -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["finetune", "er", "joint", "l2-start", "ewc", "zero-shot", "zscl", "weight-average"])
+LEARN = ("finetune", "er", "joint", "l2-start", "ewc", "gem", "independent", "weight-average", "zero-shot")
+OTHERS = {"zscl": SMALL, "lwf-vr": {"steps": 3, "batch_size": 8, "count": 9, "length": 3}}
+
+
+@pytest.mark.parametrize("name", [*LEARN, *OTHERS])
 def test_strategies_learn_streams_of_images_and_texts(name):
     """By the rules: same seed same result, saved and loaded at any step, predictions alone and among the candidates."""
     settings = dict(RANDOM) if name in ("zero-shot",) else RANDOM | {"lr": 0.01}
-    settings |= SMALL if name == "zscl" else {}
+    settings |= OTHERS.get(name, {})
     assert check_strategy(name, [captioned()], **settings) == ["til"]
 
 
@@ -201,10 +256,90 @@ def test_training_is_cross_entropy_over_the_words_of_the_task():
 def test_a_network_that_does_not_read_is_refused():
     with pytest.raises(UsageError, match="does not read"):
         started("finetune", captioned())
-    with pytest.raises(UsageError, match="images and texts"):
+    with pytest.raises(UsageError, match="learns image-text streams"):
         started("zero-shot", info(), **RANDOM)
-    with pytest.raises(UsageError, match="images and texts"):
+    with pytest.raises(UsageError, match="learns image-text streams"):
         started("zscl", info(shape=(3, 24, 24)), **SMALL)
+
+
+@pytest.mark.parametrize("name", ["gpm", "lwf", "slca", "dualprompt", "l2p", "layernorm", "simplecil", "ranpac"])
+def test_what_needs_a_head_refuses_words(name):
+    with pytest.raises(UsageError, match=f"{name} learns classification streams"):
+        started(name, captioned())
+
+
+def test_information_is_of_both_towers():
+    """By hand: the square of each sample's gradient, of the words' tower as well."""
+    stream = captioned()
+    strategy = learn(started("finetune", stream, **RANDOM, steps=2), stream, 1)
+    task = stream.shown(0)
+    strategy.context.begin(0)
+    found = information(strategy.model, strategy.objective.loss, task.train, strategy.context, samples=5, at_once=2)
+    strategy.context.begin(0)
+    order = torch.randperm(len(task.train), generator=strategy.context.generator("fisher"))[:5]
+    expected = {name: torch.zeros_like(p) for name, p in strategy.model.named_parameters() if p.requires_grad}
+    for stored, y in zip(*task.train.gather(order), strict=True):
+        strategy.model.zero_grad()
+        strategy.objective.loss(strategy.model(task.train.prepare(stored[None])), y[None]).backward()
+        for name, p in strategy.model.named_parameters():
+            if p.requires_grad:
+                expected[name] += p.grad.square() / 5
+    assert found.keys() == expected.keys() and found["text.project.weight"].any()
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-7), name
+
+
+def test_memories_pull_at_both_towers():
+    stream = captioned()
+    gem = learn(started("gem", stream, **RANDOM, steps=2, memory=4), stream, 2)
+    gem.references = gem._references(stream.shown(1))
+    G = grouped_gradients(gem.model, gem._memory_loss, *gem.references, additive=True)
+    gem.model.zero_grad()
+    x, y, weight = (part[0] for part in gem.references)
+    gem._memory_loss(gem.model(x), y, weight).backward()
+    assert torch.allclose(G[0], flat_gradient(gem.model), atol=1e-5)
+    assert gem.model.text.project.weight.grad.any()
+
+
+def test_independent_networks_read_with_their_own_words():
+    stream = captioned()
+    strategy = learn(started("independent", stream, **RANDOM, steps=3), stream, 1)
+    query, x = stream.query(0, 1), stream.tasks[0].train.prepare(stream.tasks[0].train.samples)
+    before = strategy.predict(x, query)
+    learn(strategy, stream, first=1)
+    again = dataclasses.replace(query)  # answers to one query object are remembered
+    assert torch.equal(strategy.predict(x, again), before)
+    with torch.no_grad():
+        own = with_weights(strategy.model, strategy.finished[0], lambda: strategy.objective.classifier(query.texts))
+    assert not torch.equal(own, strategy.objective.classifier(query.texts))
+
+
+# -- LwF-VR ---------------------------------------------------------------------------------------------------------
+
+
+def test_vocabulary_replay_starts_flat_and_then_holds():
+    stream = captioned()
+    for sentences, count in (("random", 12), ("classes", 2)):
+        lwf = started("lwf-vr", stream, **RANDOM, steps=4, batch_size=8, count=12, length=3, sentences=sentences)
+        learn(lwf, stream, 1)
+        task = stream.shown(1)
+        lwf.objective.reveal(task)
+        lwf.begin_task(task)
+        assert lwf.tokens.shape[0] == lwf.taught.shape[0] == count
+        batch = Batch(task.train.prepare(task.train.samples), task.train.targets, task.train.samples, 0)
+        plain = GradientStrategy.loss(lwf, batch)
+        kept = lwf.loss(batch) - plain
+        lwf.model.zero_grad()
+        kept.backward()
+        assert all(p.grad is None or p.grad.abs().max() < 1e-4 for p in lwf.model.parameters())  # it agrees with itself
+        scale = lwf.model.logit_scale.exp()
+        likeness = scale * F.normalize(lwf.model(batch.x), dim=1) @ lwf.taught.T / 2
+        chances = [torch.distributions.Categorical(logits=l).entropy().mean() for l in (likeness, likeness.T)]
+        assert kept.item() == pytest.approx(4 * sum(chances).item(), rel=1e-4)  # cross-entropy with itself
+        with torch.no_grad():
+            for p in lwf.model.image.parameters():
+                p.mul_(1.1)
+        assert lwf.loss(batch) - GradientStrategy.loss(lwf, batch) > kept
 
 
 # -- ZSCL -----------------------------------------------------------------------------------------------------------

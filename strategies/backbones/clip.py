@@ -136,6 +136,10 @@ class TwoTowers(nn.Module):
         longest = max(map(len, rows), default=1)
         return torch.tensor([row + [0] * (longest - len(row)) for row in rows]).reshape(-1, longest)
 
+    def random_tokens(self, count: int, length: int, generator: torch.Generator) -> Tensor:
+        """Tokens [count, length] of random words, drawn on the CPU."""
+        return torch.randint(1, len(self.words) + 1, (count, length), generator=generator)
+
     def _token(self, word: str, sentence: str) -> int:
         if word not in self._number:
             near = get_close_matches(word, self.words, n=1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...base.errors import StorageError, UsageError, unknown
@@ -148,6 +149,12 @@ class OpenCLIP(nn.Module):
         """Sentences to tokens [N, L], cut behind the longest; one that is longer than the context loses its end."""
         tokens = self.tokeniser(list(sentences))
         return tokens[:, : int(tokens.argmax(1).max()) + 1].clone() if len(tokens) else tokens
+
+    def random_tokens(self, count: int, length: int, generator: torch.Generator) -> Tensor:
+        """Tokens [count, length + 2] of random pieces of words between the marks, drawn on the CPU."""
+        start, end = self.tokeniser.sot_token_id, self.tokeniser.eot_token_id  # the last two of the vocabulary
+        pieces = torch.randint(1, start, (count, length), generator=generator)
+        return F.pad(F.pad(pieces, (1, 0), value=start), (0, 1), value=end)
 
 
 def _open_clip() -> Any:

@@ -48,6 +48,7 @@ class FirstSession(GradientStrategy):
     """The training loop in the first task alone, and two places to fill: `absorb` and `scores`."""
 
     Config = AdaptConfig
+    kinds = ("classification",)
     stateful = (*GradientStrategy.stateful, "adapting")
     both = False  # whether the unchanged features are read, too
 

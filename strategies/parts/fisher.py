@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .gradients import is_chain, taps, trainable
+from ...streams.core import Data
+from ..context import Context
+from .gradients import is_chain, taps, trainable, with_weights
 
 
 def fisher_diagonal(
@@ -32,6 +35,35 @@ def fisher_diagonal(
     return {name: value / count for name, value in total.items()}
 
 
+def information(
+    model: nn.Module,
+    loss: Callable[..., Tensor],
+    data: Data,
+    context: Context,
+    samples: int = 0,
+    at_once: int = 64,
+    labels: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """The same over a task's training data, or over some of it drawn at random, by parameter name.
+
+    Args:
+        samples: 0 means all. at_once: samples whose gradients are taken together.
+        labels: gives labels [B] for inputs [B, ...] and their true labels, in place of these.
+    """
+    count = min(samples or len(data), len(data))
+    order = torch.randperm(len(data), generator=context.generator("fisher"))[:count]
+    total: dict[str, Tensor] = {}
+    for index in order.to(data.targets.device).split(at_once):
+        with context.meter.work("train", context.task, len(index), "fisher"):
+            stored, y = data.rows(index)
+            x = data.prepare(stored)
+            part = fisher_diagonal(model, loss, [(x, y if labels is None else labels(x, y))])
+        for name, square in part.items():
+            weighted = square.mul_(len(index) / count)
+            total[name] = total[name].add_(weighted) if name in total else weighted
+    return total
+
+
 def _chain_squares(model: nn.Sequential, loss: Callable[..., Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
     """Sums over the batch; a sample's gradient is delta a', so its square is delta^2 (a^2)'."""
     names = {id(p): name for name, p in model.named_parameters()}
@@ -52,7 +84,8 @@ def _vectorised_squares(model: nn.Module, loss: Callable[..., Tensor], x: Tensor
     fixed = dict(model.named_buffers()) | {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
 
     def one(params: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return loss(functional_call(model, params | fixed, (x[None],)), y[None])
+        return with_weights(model, params | fixed, lambda x, y: loss(model(x), y), x[None], y[None])
 
-    grads = vmap(grad(one), in_dims=(None, 0, 0))(trainable(model), x, y)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no rule for many samples' gradients
+        grads = vmap(grad(one), in_dims=(None, 0, 0))(trainable(model), x, y)
     return {name: g.square().sum(0) for name, g in grads.items()}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 AT_ONCE = 2**20  # input entries per pass on a CPU, 4 MB: read from cache in the backward pass; bounds activations, too
 
@@ -51,6 +52,28 @@ def pull(params: list[Tensor], start: list[Tensor], strength: float) -> None:
     torch._foreach_add_([p.grad for p in params], away, alpha=2 * strength)
 
 
+class _Function(nn.Module):
+    """A network beside a function that uses it."""
+
+    def __init__(self, model: nn.Module, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.function = lambda *args: function(*args)  # a network as function would be a part of it, too
+
+    def forward(self, *args: Tensor) -> Tensor:
+        return self.function(*args)
+
+
+def with_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], function: Callable[..., Tensor], *args: Tensor
+) -> Tensor:
+    """function(*args) as if these were the parameters and buffers of `model`, whatever part of it the function asks.
+
+    A loss may ask a network for more than its outputs, such as the embeddings of its classes' words.
+    """
+    return functional_call(_Function(model, function), {f"model.{name}": w for name, w in weights.items()}, args)
+
+
 def grouped_gradients(model: nn.Module, loss: Callable[..., Tensor], *groups: Tensor, additive: bool = False) -> Tensor:
     """Gradients of several losses, many groups in one pass: [K, P].
 
@@ -80,10 +103,11 @@ def _vectorised_gradients(G: Tensor, model: nn.Module, loss: Callable[..., Tenso
     fixed = dict(model.named_buffers()) | {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
 
     def one(params: dict[str, Tensor], x: Tensor, *rest: Tensor) -> Tensor:
-        return loss(functional_call(model, params | fixed, (x,)), *rest)
+        return with_weights(model, params | fixed, lambda x, *rest: loss(model(x), *rest), x, *rest)
 
     many = vmap(grad(one), in_dims=(None,) + (0,) * len(groups), randomness="different")  # where there is dropout
-    grads = many(params, *groups)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused ones have no rule for many groups' gradients
+        grads = many(params, *groups)
     torch.cat([g.flatten(1) for g in grads.values()], dim=1, out=G)
 
 

@@ -41,6 +41,10 @@ class Classification:
             for c in task.classes:
                 self.excluded[c, list(task.classes)] = False
 
+    def logits(self, outputs: Tensor) -> Tensor:
+        """[B, C] of what the network gives; here these already."""
+        return outputs
+
     def restrict(self, logits: Tensor, y: Tensor) -> Tensor:
         """Logits [B, C] with -inf where a class does not compete with the sample's own class."""
         return logits if self.space == "all" else logits.masked_fill(self.excluded[y], -torch.inf)

@@ -37,8 +37,6 @@ class OnFeatures(Strategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """The network is a function of its weights, or of the run's seed; therefore no checkpoint holds it."""
         super().setup(info, context)
-        if info.kind != "classification":
-            raise UsageError(f"{self.name} learns to classify; {info.name} asks for {info.kind}.")
         with drawing(context.seed, "initial weights"):
             network = build(self.config.model, info, **self.config.model_options)
         self.model = headless(network, self.config.model, self.name).requires_grad_(False).eval().to(context.device)
