@@ -6,6 +6,7 @@ summary = "..."                  # one line for `carryover list`
 source = "Lopez-Paz and Ranzato (2017), section 4"
 stream = "rotated-mnist"
 seeds = [0, 1, 2, 3, 4]
+scores = ["acc", "bwt"]          # metrics that its page shows; the first one ranks
 
 [options]                        # of the stream
 n_tasks = 20
@@ -20,6 +21,13 @@ lr = 0.1
 fingerprint = "..."
 test_sizes = [...]
 weights = "..."                  # SHA-256 of the pre-trained weights, where there are any
+
+[[published]]                    # a row of a paper's table, shown under the ranking and never ranked
+method = "GEM"
+source = "Lopez-Paz and Ranzato (2017), table 1"
+url = "https://arxiv.org/..."
+scores = { acc = 80.0 }          # in percent, under names of metrics that the page shows
+note = "..."                     # what it had that entries here have not, or the other way round
 """
 
 from __future__ import annotations
@@ -28,19 +36,25 @@ import dataclasses
 import math
 import tomllib
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..base.errors import InvalidError, UsageError, unknown
 from ..base.files import read_bytes
 from ..base.registry import NAME
+from ..base.urls import check_url
+from ..evaluation import metrics
 from ..streams import registry as streams
 
 FOLDER = Path(__file__).parent
 LIMIT = 2**20  # bytes of a TOML file
+SCORES = ("acc", "bwt", "fwt_lopez_paz", "forgetting_chaudhry")  # of a page whose benchmark names none
 Seed = Annotated[int, Field(ge=0, le=2**31, strict=True)]
+Line = Annotated[str, Field(min_length=1, max_length=300)]
+Percent = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,24 @@ class Manifest:
     fingerprint: str | None = None
     test_sizes: list[int] | None = None
     weights: str | None = None  # SHA-256 of the pre-trained weights that every strategy starts from
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper reports of a method on this benchmark. Nothing of it was run here.
+
+    Attributes:
+        scores: in percent, by the names of metrics.
+        note: what the authors had that entries here have not, or the other way round.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    method: Line
+    source: Line
+    url: Annotated[str, AfterValidator(check_url)]
+    scores: Annotated[dict[str, Percent], Field(min_length=1)]
+    note: Annotated[str, Field(max_length=300)] = ""
 
 
 @dataclass(frozen=True)
@@ -65,10 +97,12 @@ class Benchmark:
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=10_000)] = field(
         default_factory=lambda: [0, 1, 2, 3, 4]
     )
+    scores: Annotated[list[str], Field(min_length=1, max_length=8)] = field(default_factory=lambda: list(SCORES))
     options: dict[str, Any] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
     strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
     manifest: Manifest = field(default_factory=Manifest)
+    published: list[Published] = field(default_factory=list)
 
     def settings(self, strategy: str) -> dict[str, Any]:
         """What the benchmark sets for a strategy: the shared protocol, then the strategy's own."""
@@ -121,6 +155,9 @@ def read_benchmark(path: Path) -> Benchmark:
         raise InvalidError(f"{path}: {place}: {first['msg']}.") from None
     for part in (benchmark.options, benchmark.protocol, *benchmark.strategies.values()):
         check_settings(part, f"{path}: ")
+    _check_scores(benchmark.scores, path)
+    for row in benchmark.published:
+        _check_published(row, benchmark.scores, path)
     return benchmark
 
 
@@ -143,6 +180,36 @@ def check_settings(settings: dict[str, Any], where: str) -> None:
                     f"{where}{name[:60]}={str(value)[:60]}: a setting is a finite number, text, true, false, null, or "
                     "a list of these."
                 )
+
+
+def _check_scores(scores: list[str], path: Path) -> None:
+    """A page computes its scores from counts alone, and ranks by the first on a scale from 0 to 100 %."""
+    for name in scores:
+        if name not in metrics.registry.entries:
+            raise unknown(f"metric in {path}: scores:", name, metrics.registry.entries)
+        needs = signature(metrics.registry.load(name)).parameters
+        more = [key for key, p in needs.items() if p.default is Parameter.empty and key not in ("R", "n")]
+        if more:
+            raise UsageError(f"{path}: scores: {name} needs {' and '.join(more)}, and counts are all that a page has.")
+    if len(set(scores)) < len(scores):
+        raise UsageError(f"{path}: scores: one is named twice.")
+    if metrics.registry.load(scores[0]).difference:
+        raise UsageError(
+            f"{path}: scores: {scores[0]} is a difference, by which who learns nothing may be the first. "
+            "Name an accuracy first."
+        )
+
+
+def _check_published(row: Published, scores: list[str], path: Path) -> None:
+    for name, value in row.scores.items():
+        where = f"{path}: published: {row.method}: {name}"
+        if name not in metrics.registry.entries:
+            raise unknown(f"metric in {path}: published: {row.method}:", name, metrics.registry.entries)
+        if name not in scores:
+            raise UsageError(f"{where} is not among the scores that the page shows: add it to `scores`.")
+        low = -100 if metrics.registry.load(name).difference else 0
+        if not low <= value <= 100:
+            raise UsageError(f"{where}={value} is not between {low} and 100 %.")
 
 
 def _plain_value(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 KINDS = ("streams", "strategies", "benchmarks", "metrics")
@@ -36,6 +37,8 @@ def catalogue(kind: str) -> list[dict[str, Any]]:
                 "version": b.version,
                 "stream": b.stream,
                 "seeds": b.seeds,
+                "scores": b.scores,
+                "published": [asdict(row) for row in b.published],
             }
             for b in found
         ]

@@ -104,6 +104,7 @@ def run(
     from ..benchmarks.protocol import load_benchmark
     from ..benchmarks.sweep import parse_seeds
     from ..benchmarks.workers import local
+    from ..evaluation.statistics import describe
     from .console import dump, say, watching
 
     benchmark = load_benchmark(target)
@@ -126,7 +127,7 @@ def run(
             }
         )
     else:
-        print(record)
+        print(describe(record, benchmark.scores))
         print(f"record: {folder / 'record.json'}")
     for seed in record.runs:
         if seed.status == "diverged":
@@ -168,11 +169,26 @@ def pretrain(
 
 
 @app.command()
-def plot(folders: Folders, out: Out = None, as_json: Json = False):
+def plot(
+    folders: Folders,
+    against: Annotated[
+        str | None, typer.Option(help="Two metrics: all runs in one figure, as in transfer_mtil,last.")
+    ] = None,
+    out: Out = None,
+    as_json: Json = False,
+):
     """Transfer matrices as heat maps, PNG and SVG; several runs are also compared.
 
-    Also subspaces and regimes, where a strategy reports them.
+    Also subspaces and regimes, where a strategy reports them; with --against, only one metric against another.
     """
+    if against is not None:
+        from ..evaluation.plots_tradeoff import plot_tradeoff
+
+        names, place = against.split(","), out or Path(".")
+        if len(names) != 2:
+            raise UsageError(f"--against {against}: give two metrics, such as transfer_mtil,last.")
+        plot_tradeoff([_record(folder) for folder in folders], *names, place)
+        return _print_paths([place / f"tradeoff.{kind}" for kind in ("png", "svg")], as_json)
     from ..evaluation.plots import plot_comparison, plot_curves, plot_record, plot_scores
     from ..evaluation.plots_subspaces import plot_regimes, plot_subspaces
 
@@ -193,7 +209,7 @@ def plot(folders: Folders, out: Out = None, as_json: Json = False):
         plot_comparison(records, place)
         plot_scores(records, place)
         written += [place / f"{stem}.{kind}" for stem in ("comparison", "scores") for kind in ("png", "svg")]
-    _print_paths(written, as_json)
+    return _print_paths(written, as_json)
 
 
 @app.command()
@@ -260,8 +276,9 @@ def sweep(
                 for request, record in zip(requests, records, strict=True)
             ]
         )
-    for name in dict.fromkeys(record.benchmark.name for record in records):
-        show([r for r in records if r.benchmark.name == name], name)
+    shown = {record.benchmark.name: request.spec.benchmark() for request, record in zip(requests, records, strict=True)}
+    for name, benchmark in shown.items():
+        show([r for r in records if r.benchmark.name == name], name, benchmark.scores)
     return None
 
 

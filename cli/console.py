@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ..evaluation.record import RunRecord
 
 
-def show(records: Sequence[RunRecord], title: str) -> None:
+def show(records: Sequence[RunRecord], title: str, columns: Sequence[str]) -> None:
     """A table of results on standard output. A pipe gets wide lines; a narrow terminal goes without the costs."""
     from rich.console import Console
 
     from ..evaluation.report import results
 
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(results(records, title, narrow=console.width < 110))
+    console.print(results(records, title, console.width < 110, columns))
 
 
 def say(text: str = "") -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..base.errors import UsageError
 from ..benchmarks.launch import Request, RunSpec, run_all
+from ..benchmarks.protocol import SCORES
 from ..benchmarks.workers import local
 from .console import say, show, watching
 
@@ -38,7 +39,8 @@ def run_demo(folder: Path, seeds: Sequence[int], workers: int) -> None:
     board = Board(folder / "board")
     for name in BENCHMARKS:
         mine = [(r, rec) for r, rec in zip(requests, records, strict=True) if rec.benchmark.name == name]
-        show([record for _, record in mine], f"{name}: mean over seeds{', 95 % intervals' * (len(seeds) > 2)}")
+        title = f"{name}: mean over seeds{', 95 % intervals' * (len(seeds) > 2)}"
+        show([record for _, record in mine], title, SCORES)
         figures = folder / "figures" / name
         for request, record in mine:
             plot_record(record, figures / record.strategy.name)

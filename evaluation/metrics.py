@@ -43,15 +43,20 @@ if TYPE_CHECKING:
 registry = Registry("metric", "carryover.evaluation", Path(__file__).parent, "carryover.metrics")
 
 
-def metric(name: str, *, unit: str, better: Literal["higher", "lower"]) -> Callable[[Metric], Metric]:
+def metric(
+    name: str, *, unit: str, better: Literal["higher", "lower"], label: str = "", difference: bool = False
+) -> Callable[[Metric], Metric]:
     """Announce a metric. The arguments are literals, because the registry reads them from the source.
 
     Args:
         unit: "fraction" (an accuracy or a difference of accuracies, 1 is 100 %) or "ratio" (no upper end).
+        label: what stands above a column; the name, where none is given.
+        difference: of accuracies, which is shown in percentage points and may be negative.
     """
 
     def attach(function: Metric) -> Metric:
         function.name, function.unit, function.better = name, unit, better
+        function.label, function.difference = label or name, difference
         return function
 
     return attach
@@ -100,7 +105,7 @@ def resolve(name: str | Metric) -> tuple[str, Metric]:
 # -- accuracy ------------------------------------------------------------------------------------------------
 
 
-@metric("acc", unit="fraction", better="higher")
+@metric("acc", unit="fraction", better="higher", label="ACC")
 def acc(R: Tensor) -> Tensor:
     """Average accuracy after the last task: mean_j R[T, j].
 
@@ -112,7 +117,7 @@ def acc(R: Tensor) -> Tensor:
     return _trained(R)[..., -1, :].mean(-1)
 
 
-@metric("acc_pooled", unit="fraction", better="higher")
+@metric("acc_pooled", unit="fraction", better="higher", label="ACC, pooled")
 def acc_pooled(R: Tensor, n: Tensor) -> Tensor:
     """Accuracy after the last task over all test samples: sum_j n_j R[T, j] / sum_j n_j.
 
@@ -124,7 +129,7 @@ def acc_pooled(R: Tensor, n: Tensor) -> Tensor:
     return _pooled(_trained(R)[..., -1, :], n)
 
 
-@metric("last", unit="fraction", better="higher")
+@metric("last", unit="fraction", better="higher", label="Last")
 def last(R: Tensor) -> Tensor:
     """Last of MTIL: mean_j R[T, j]; the same as `acc`.
 
@@ -136,7 +141,7 @@ def last(R: Tensor) -> Tensor:
     return acc(R)
 
 
-@metric("worst_task", unit="fraction", better="higher")
+@metric("worst_task", unit="fraction", better="higher", label="Worst task")
 def worst_task(R: Tensor) -> Tensor:
     """Accuracy on the worst task after the last: min_j R[T, j].
 
@@ -146,7 +151,7 @@ def worst_task(R: Tensor) -> Tensor:
     return _trained(R)[..., -1, :].amin(-1)
 
 
-@metric("aia", unit="fraction", better="higher")
+@metric("aia", unit="fraction", better="higher", label="AIA")
 def aia(R: Tensor) -> Tensor:
     """Average incremental accuracy: mean_i mean_{j<=i} R[i, j].
 
@@ -160,7 +165,7 @@ def aia(R: Tensor) -> Tensor:
     return (_only(X, seen).sum(-1) / seen.sum(-1)).mean(-1)
 
 
-@metric("aia_pooled", unit="fraction", better="higher")
+@metric("aia_pooled", unit="fraction", better="higher", label="AIA, pooled")
 def aia_pooled(R: Tensor, n: Tensor) -> Tensor:
     """Average incremental accuracy over all samples seen: mean_i (sum_{j<=i} n_j R[i, j] / sum_{j<=i} n_j).
 
@@ -185,7 +190,7 @@ def a_diaz_rodriguez(R: Tensor) -> Tensor:
     return _cell_mean(X, _ones(X).tril())
 
 
-@metric("avg_mtil", unit="fraction", better="higher")
+@metric("avg_mtil", unit="fraction", better="higher", label="Avg")
 def avg_mtil(R: Tensor) -> Tensor:
     """Avg of MTIL: mean of all T x T cells after training began, zero-shot, fresh and forgotten alike.
 
@@ -197,7 +202,7 @@ def avg_mtil(R: Tensor) -> Tensor:
     return _trained(R).mean((-2, -1))
 
 
-@metric("la", unit="fraction", better="higher")
+@metric("la", unit="fraction", better="higher", label="Learning accuracy")
 def la(R: Tensor) -> Tensor:
     """Learning accuracy: mean_j R[j, j]. ACC = LA + BWT (T-1)/T.
 
@@ -237,7 +242,7 @@ def omega_hayes(R: Tensor, n: Tensor, offline: Tensor) -> Tensor:
 # -- backward transfer and forgetting ------------------------------------------------------------------------
 
 
-@metric("bwt", unit="fraction", better="higher")
+@metric("bwt", unit="fraction", better="higher", label="BWT", difference=True)
 def bwt(R: Tensor) -> Tensor:
     """Backward transfer: mean_{j<T} (R[T, j] - R[j, j]).
 
@@ -249,7 +254,7 @@ def bwt(R: Tensor) -> Tensor:
     return (_trained(R)[..., -1, :] - _own(R))[..., :-1].mean(-1)
 
 
-@metric("bwt_gem_code", unit="fraction", better="higher")
+@metric("bwt_gem_code", unit="fraction", better="higher", difference=True)
 def bwt_gem_code(R: Tensor) -> Tensor:
     """Backward transfer as the GEM code has it: sum_{j<T} (R[T, j] - R[j, j]) / T.
 
@@ -261,7 +266,7 @@ def bwt_gem_code(R: Tensor) -> Tensor:
     return bwt(R) * _others_share(R)
 
 
-@metric("bwt_diaz_rodriguez", unit="fraction", better="higher")
+@metric("bwt_diaz_rodriguez", unit="fraction", better="higher", difference=True)
 def bwt_diaz_rodriguez(R: Tensor) -> Tensor:
     """Backward transfer at all times: mean over cells j<i of (R[i, j] - R[j, j]).
 
@@ -286,7 +291,7 @@ def rem(R: Tensor) -> Tensor:
     return 1 + bwt_diaz_rodriguez(R).clamp(max=0)
 
 
-@metric("bwt_plus", unit="fraction", better="higher")
+@metric("bwt_plus", unit="fraction", better="higher", difference=True)
 def bwt_plus(R: Tensor) -> Tensor:
     """Positive backward transfer: max(BWT, 0) with the BWT of `bwt_diaz_rodriguez`.
 
@@ -311,7 +316,7 @@ def bwt_clear(R: Tensor) -> Tensor:
     return _cell_mean(X, _ones(X).tril(-1))
 
 
-@metric("forgetting_chaudhry", unit="fraction", better="lower")
+@metric("forgetting_chaudhry", unit="fraction", better="lower", label="Forgetting", difference=True)
 def forgetting_chaudhry(R: Tensor) -> Tensor:
     """Forgetting: mean_{j<T} (max_{j<=l<T} R[l, j] - R[T, j]); negative where the last row is the best.
 
@@ -323,7 +328,7 @@ def forgetting_chaudhry(R: Tensor) -> Tensor:
     return _forgetting(R, learnt=True, final=False)
 
 
-@metric("forgetting_chaudhry_all", unit="fraction", better="lower")
+@metric("forgetting_chaudhry_all", unit="fraction", better="lower", difference=True)
 def forgetting_chaudhry_all(R: Tensor) -> Tensor:
     """Forgetting with zero-shot rows: mean_{j<T} (max_{1<=l<T} R[l, j] - R[T, j]).
 
@@ -335,7 +340,7 @@ def forgetting_chaudhry_all(R: Tensor) -> Tensor:
     return _forgetting(R, learnt=False, final=False)
 
 
-@metric("forgetting_l2p", unit="fraction", better="lower")
+@metric("forgetting_l2p", unit="fraction", better="lower", difference=True)
 def forgetting_l2p(R: Tensor) -> Tensor:
     """Forgetting that is never negative: mean_{j<T} (max_{j<=l<=T} R[l, j] - R[T, j]).
 
@@ -347,7 +352,7 @@ def forgetting_l2p(R: Tensor) -> Tensor:
     return _forgetting(R, learnt=True, final=True)
 
 
-@metric("forgetting_avalanche", unit="fraction", better="lower")
+@metric("forgetting_avalanche", unit="fraction", better="lower", difference=True)
 def forgetting_avalanche(R: Tensor) -> Tensor:
     """Forgetting since a task was learnt: mean_{j<T} (R[j, j] - R[T, j]) = -BWT.
 
@@ -359,7 +364,7 @@ def forgetting_avalanche(R: Tensor) -> Tensor:
     return -bwt(R)
 
 
-@metric("forgetting_continual_world", unit="fraction", better="lower")
+@metric("forgetting_continual_world", unit="fraction", better="lower", difference=True)
 def forgetting_continual_world(R: Tensor) -> Tensor:
     """Forgetting averaged over all T tasks, the last with 0: sum_j (R[j, j] - R[T, j]) / T.
 
@@ -371,7 +376,7 @@ def forgetting_continual_world(R: Tensor) -> Tensor:
     return -bwt_gem_code(R)
 
 
-@metric("nbt_libero", unit="fraction", better="lower")
+@metric("nbt_libero", unit="fraction", better="lower", difference=True)
 def nbt_libero(R: Tensor) -> Tensor:
     """Negative backward transfer: sum_{j<T} mean_{t>j} (R[j, j] - R[t, j]) / T; positive is forgetting.
 
@@ -389,7 +394,7 @@ def nbt_libero(R: Tensor) -> Tensor:
 # -- forward transfer and zero-shot --------------------------------------------------------------------------
 
 
-@metric("fwt_lopez_paz", unit="fraction", better="higher")
+@metric("fwt_lopez_paz", unit="fraction", better="higher", label="FWT", difference=True)
 def fwt_lopez_paz(R: Tensor) -> Tensor:
     """Forward transfer: mean_{j>1} (R[j-1, j] - R[0, j]).
 
@@ -401,7 +406,7 @@ def fwt_lopez_paz(R: Tensor) -> Tensor:
     return (_before(R) - R[..., 0, 1:]).mean(-1)
 
 
-@metric("fwt_gem_code", unit="fraction", better="higher")
+@metric("fwt_gem_code", unit="fraction", better="higher", difference=True)
 def fwt_gem_code(R: Tensor) -> Tensor:
     """Forward transfer as the GEM code has it: sum_{j>1} (R[j-1, j] - R[0, j]) / T.
 
@@ -413,7 +418,7 @@ def fwt_gem_code(R: Tensor) -> Tensor:
     return fwt_lopez_paz(R) * _others_share(R)
 
 
-@metric("fwt_mammoth", unit="fraction", better="higher")
+@metric("fwt_mammoth", unit="fraction", better="higher", difference=True)
 def fwt_mammoth(R: Tensor, untrained: Tensor) -> Tensor:
     """Forward transfer against another random network: mean_{j>1} (R[j-1, j] - untrained_j).
 
@@ -450,7 +455,7 @@ def fwt_clear(R: Tensor) -> Tensor:
     return fwt_diaz_rodriguez(R)
 
 
-@metric("transfer_mtil", unit="fraction", better="higher")
+@metric("transfer_mtil", unit="fraction", better="higher", label="Transfer")
 def transfer_mtil(R: Tensor) -> Tensor:
     """Transfer of MTIL: mean_{j>1} mean_{1<=i<j} R[i, j], a mean of column means.
 
@@ -488,7 +493,7 @@ def next_domain_clear(R: Tensor) -> Tensor:
     return _before(R).mean(-1)
 
 
-@metric("intransigence", unit="fraction", better="lower")
+@metric("intransigence", unit="fraction", better="lower", difference=True)
 def intransigence(R: Tensor, reference: Tensor) -> Tensor:
     """Inability to learn: mean_j (reference_j - R[j, j]); negative where earlier tasks helped.
 
@@ -500,7 +505,7 @@ def intransigence(R: Tensor, reference: Tensor) -> Tensor:
     return (_per_task(reference, R, "reference") - _own(R)).mean(-1)
 
 
-@metric("fwt_reference", unit="fraction", better="higher")
+@metric("fwt_reference", unit="fraction", better="higher", difference=True)
 def fwt_reference(R: Tensor, reference: Tensor) -> Tensor:
     """Forward transfer against a reference: mean_j (R[j, j] - reference_j) = -intransigence.
 

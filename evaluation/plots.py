@@ -142,7 +142,7 @@ def plot_comparison(records: Sequence[RunRecord], folder: str | Path | None = No
     Raises:
         MismatchError: the records are of different streams.
     """
-    _same_stream(records, 2)
+    same_stream(records, 2)
     views, titles, tasks = [View.of(r) for r in records], _distinct(records), len(records[0].stream.tasks)
     names, rows = _names(records[0], 20), _rows(records[0])
     across, pair = min(len(records), 3), len(records) == 2
@@ -184,7 +184,7 @@ def plot_scores(records: Sequence[RunRecord], folder: str | Path | None = None) 
     Raises:
         MismatchError: the records are of different streams.
     """
-    _same_stream(records, 1)
+    same_stream(records, 1)
     rows = [(name, _summary(r), _flops(r)) for name, r in zip(_distinct(records), records, strict=True)]
     rows.sort(key=lambda row: -row[1]["acc"]["mean"] if "acc" in row[1] else math.inf)
     names = [name if summary else f"{name}: no complete seed" for name, summary, _ in rows]
@@ -241,7 +241,8 @@ def _flops(record: RunRecord) -> float:
     return sum(run.cost.train_flops for run in record.complete) / max(len(record.complete), 1)
 
 
-def _same_stream(records: Sequence[RunRecord], least: int) -> None:
+def same_stream(records: Sequence[RunRecord], least: int) -> None:
+    """Refuse fewer records than `least`, and such of different streams."""
     if len(records) < least:
         raise UsageError(f"this figure needs at least {plural(least, 'record')}; {len(records)} given.")
     first = records[0].stream

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import metrics
 from .statistics import paired, summarise
 
 if TYPE_CHECKING:
@@ -12,16 +13,19 @@ if TYPE_CHECKING:
 
     from .record import RunRecord, SeedRun
 
-COLUMNS = {"acc": "ACC", "bwt": "BWT", "fwt_lopez_paz": "FWT", "forgetting_chaudhry": "forgetting"}
+COLUMNS = ("acc", "bwt", "fwt_lopez_paz", "forgetting_chaudhry")
 
 
-def results(records: Sequence[RunRecord], title: str = "", narrow: bool = False) -> Table:
-    """One row per record: headline metrics in percent with 95 % intervals, compute, memory, time.
+def results(
+    records: Sequence[RunRecord], title: str = "", narrow: bool = False, columns: Sequence[str] = COLUMNS
+) -> Table:
+    """One row per record: metrics in percent with 95 % intervals, compute, memory, time.
 
     Settings that all records share stand below the table, the others beside the strategy.
 
     Args:
         narrow: for 80 columns; without compute, memory and time.
+        columns: names of metrics.
     """
     from rich import box
     from rich.table import Table
@@ -39,16 +43,16 @@ def results(records: Sequence[RunRecord], title: str = "", narrow: bool = False)
     )
     table.add_column("strategy", overflow="fold")
     table.add_column("seeds", justify="right")
-    for heading in COLUMNS.values():
-        table.add_column(f"{heading} %", justify="right", no_wrap=True)
+    for name in columns:
+        table.add_column(f"{metrics.registry.load(name).label} %", justify="right", no_wrap=True)
     for heading in () if narrow else ("GFLOP", "kept kB", "s/seed"):
         table.add_column(heading, justify="right")
     for record, settings in zip(records, own, strict=True):
-        runs, summary = record.complete, summarise(record, list(COLUMNS))
+        runs, summary = record.complete, summarise(record, list(columns))
         table.add_row(
             Text(("\n" if narrow else "  ").join([record.strategy.name, *settings])),
             str(len(runs)),
-            *(percent(summary[name]) for name in COLUMNS),
+            *(percent(summary[name]) for name in columns),
             *([] if narrow else _costs(runs)),
         )
     return table

@@ -119,11 +119,17 @@ def summarise(record: RunRecord, names: Iterable[Any] = ()) -> dict[str, dict[st
     return {name: _summary(value.tolist(), functions[name]) for name, value in values.items()}
 
 
-def describe(record: RunRecord) -> str:
-    """A record as a notebook shows it: what ran, headline metrics with intervals, mean matrix, cost."""
+def describe(record: RunRecord, scores: Sequence[str] = ()) -> str:
+    """A record as a notebook shows it: what ran, headline metrics with intervals, mean matrix, controls, cost.
+
+    Args:
+        scores: metrics beside the usual ones, by name.
+    """
     lines = [_title(record), _seeds(record)]
     if record.complete and record.stream.tasks:
-        lines += ["", *_headlines(record), *_mean_matrix(record), _cost(record.complete)]
+        headlines = HEADLINES | {name: metrics.registry.load(name).label for name in scores if name not in HEADLINES}
+        lines += ["", *_headlines(record, headlines), *_mean_matrix(record)]
+        lines += [*_controls(record), _cost(record.complete)]
     return "\n".join(lines)
 
 
@@ -200,15 +206,15 @@ def _seeds(record: RunRecord) -> str:
     return "seeds: " + "; ".join(groups)
 
 
-def _headlines(record: RunRecord) -> list[str]:
+def _headlines(record: RunRecord, labels: Mapping[str, str]) -> list[str]:
     lines = []
-    for name, summary in summarise(record, HEADLINES).items():
-        unit = "% " if name in ("acc", "la") else "pp"
+    for name, summary in summarise(record, list(labels)).items():
+        unit = "pp" if metrics.registry.load(name).difference else "% "
         value = "not defined" if summary["mean"] is None else f"{100 * summary['mean']:7.2f} {unit}"
         if summary["ci95"]:
             low, high = summary["ci95"]
             value += f"   [{100 * low:.2f}, {100 * high:.2f}]"
-        lines.append(f"{HEADLINES[name]:<29} {value}")
+        lines.append(f"{labels[name]:<29} {value}")
     few = len(record.complete) < LEAST
     return [*lines, "no intervals: fewer than three seeds" if few else "95 % Student-t intervals over seeds"]
 
@@ -224,6 +230,16 @@ def _mean_matrix(record: RunRecord) -> list[str]:
     cells = ["".join("     -" if math.isnan(x) else f"{x:6.1f}" for x in row) for row in rows]
     caption = "mean accuracy in %; rows: after so many tasks, columns: on task"
     return [caption, " " * 3 + header, *(f"{i:3d}{row}" for i, row in enumerate(cells))]
+
+
+def _controls(record: RunRecord) -> list[str]:
+    """What is kept outside the stream: accuracy on each control, mean over seeds."""
+    lines = []
+    for c, (name, size) in enumerate(record.stream.controls.items()):
+        first, last = (100 * sum(run.controls[row][c] for run in record.complete) / size for row in (0, -1))
+        first, last = first / len(record.complete), last / len(record.complete)
+        lines.append(f"outside the stream, on {name}: {first:.1f} % before training, {last:.1f} % after the last task")
+    return lines
 
 
 def _cost(runs: list[SeedRun]) -> str:

@@ -1,4 +1,4 @@
-"""Where things stand in the one drawing of a board: accuracy against training compute, with the Pareto front."""
+"""Where things stand in the one drawing of a board: its main score against training compute, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIXES = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (
 
 @dataclass(frozen=True)
 class Point:
-    """One entry: mean accuracy in percent with its interval, and training FLOPs."""
+    """One entry: mean score in percent with its interval, and training FLOPs."""
 
     name: str
     href: str
@@ -45,7 +45,7 @@ class Scatter:
     """What the template draws. Ticks are (pixel, text)."""
 
     marks: list[Mark]
-    front: str  # points of a polyline, best accuracy at or below each compute
+    front: str  # points of a polyline, best score at or below each compute
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     width: int = WIDTH
@@ -56,7 +56,7 @@ class Scatter:
     bottom: int = HEIGHT - BOTTOM
 
 
-def scatter(points: Sequence[Point]) -> Scatter | None:
+def scatter(points: Sequence[Point], better: str = "higher") -> Scatter | None:
     """Lay the points out on a logarithmic axis of compute; None without points. No compute stands at the far left."""
     if not points:
         return None
@@ -75,7 +75,7 @@ def scatter(points: Sequence[Point]) -> Scatter | None:
         share = (min(max(percent, bottom), top) - bottom) / (top - bottom)
         return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
-    best = front(points)
+    best = front(points, better)
     marks = [Mark(p, x(p.flops), y(p.mean), y(p.high), y(p.low), p in best) for p in points]
     steps = sorted((m for m in marks if m.front), key=lambda m: (m.x, m.y))
     path = [(steps[0].x, steps[0].y)]
@@ -91,13 +91,14 @@ def scatter(points: Sequence[Point]) -> Scatter | None:
     )
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """Points that no other beats: more accurate at no more compute, or as accurate at less."""
-    return [
-        p
-        for p in points
-        if not any(q.mean >= p.mean and q.flops <= p.flops and (q.mean, q.flops) != (p.mean, p.flops) for q in points)
-    ]
+def front(points: Sequence[Point], better: str = "higher") -> list[Point]:
+    """Points that no other beats: better at no more compute, or as good at less."""
+    sign = 1 if better == "higher" else -1
+
+    def beats(q: Point, p: Point) -> bool:
+        return sign * q.mean >= sign * p.mean and q.flops <= p.flops and (q.mean, q.flops) != (p.mean, p.flops)
+
+    return [p for p in points if not any(beats(q, p) for q in points)]
 
 
 def _decades(low: float, high: float) -> list[tuple[float, str]]:

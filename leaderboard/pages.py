@@ -5,6 +5,7 @@ Everything is computed here from counts, at every build; nothing that a submissi
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,60 +14,20 @@ from itertools import groupby
 from typing import Any
 
 from ..base.errors import InvalidError
+from ..benchmarks.protocol import SCORES, Published
 from ..evaluation.provenance import override
 from ..evaluation.record import RunRecord, SeedRun
 from .chart import Point, Scatter, scatter
 from .rules import Finding, Manifest, counted_seeds, division
+from .scores import Measure, Score, number, quoted
 from .store import Board, Entry, Find
 from .submission import read_evidence, validate
 
-FIRST = ("acc", "bwt", "fwt_lopez_paz", "forgetting_chaudhry")
-SCORES = {  # name to label, unit and whether the sign matters
-    "acc": ("ACC", "%", False),
-    "bwt": ("BWT", "pp", True),
-    "fwt_lopez_paz": ("FWT", "pp", True),
-    "forgetting_chaudhry": ("Forgetting", "pp", False),
-    "aia": ("AIA", "%", False),
-    "la": ("Learning accuracy", "%", False),
-    "acc_pooled": ("ACC, pooled", "%", False),
-    "worst_task": ("Worst task", "%", False),
-}
+BESIDE = ("aia", "la", "acc_pooled", "worst_task")  # what a run's page tells beside everybody's and its board's scores
 LEVELS = ("self-reported", "committed", "recomputed", "prefix re-run", "verified by re-run")
 WIDE = 60  # tasks beyond which a heat map does not fit a page
 LEADERS = 4  # heat maps on a board's page
 DIVISIONS = ("ranked", "open", "incomplete", "withdrawn", "invalid")
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric over seeds as people read it: in percent or points, with the half width of its 95 % interval."""
-
-    label: str
-    unit: str
-    value: float | None
-    half: float | None
-    signed: bool = False
-    better: str = "higher"
-
-    @property
-    def text(self) -> str:
-        """Such as `72.4` or `−9.1`; a dash where the metric is not defined."""
-        return "–" if self.value is None else number(self.value, signed=self.signed)
-
-    @property
-    def spread(self) -> str:
-        """Such as `± 0.8`; empty where there are too few seeds."""
-        return "" if self.half is None else f"± {self.half:.1f}"
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval, in the unit."""
-        return (self.value or 0.0) - (self.half or 0.0)
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval, in the unit."""
-        return (self.value or 0.0) + (self.half or 0.0)
 
 
 @dataclass(frozen=True)
@@ -123,19 +84,25 @@ class Row:
         return [run for run in self.record.runs if run.seed in seeds]
 
     @cached_property
+    def measures(self) -> list[Measure]:
+        """The board's scores, then those that every run has."""
+        return [Measure.of(name) for name in dict.fromkeys([*self.manifest.scores, *SCORES, *BESIDE])]
+
+    @cached_property
     def scores(self) -> dict[str, Score]:
-        """The metrics of `SCORES` over the counted seeds."""
-        return {name: _score(name, self._summary.get(name)) for name in SCORES}
+        """The `measures` over the counted seeds."""
+        return {m.name: Score.of(m, self._summary.get(m.name)) for m in self.measures}
+
+    @property
+    def main(self) -> Score:
+        """The score that ranks."""
+        return self.scores[self.manifest.scores[0]]
 
     @property
     def per_seed(self) -> list[tuple[int, list[str]]]:
-        """Counted seeds and their metrics, in the order of `SCORES`."""
-        columns = [self.values(name) for name in SCORES]
-        signs = [signed for _, _, signed in SCORES.values()]
-        return [
-            (run.seed, [_percent(c.get(run.seed), sign) for c, sign in zip(columns, signs, strict=True)])
-            for run in self.counted
-        ]
+        """Counted seeds and their metrics, in the order of `measures`."""
+        columns = [(self.values(m.name), m.signed) for m in self.measures]
+        return [(run.seed, [_percent(c.get(run.seed), signed) for c, signed in columns]) for run in self.counted]
 
     def values(self, name: str) -> dict[int, float]:
         """A metric by counted seed, as a fraction."""
@@ -150,7 +117,7 @@ class Row:
 
         # built anew: a copy of a model would carry the cached matrix of all seeds along
         parts = {key: getattr(self.record, key) for key in ("benchmark", "stream", "strategy", "provenance")}
-        return summarise(RunRecord(runs=self.counted, **parts), list(SCORES))
+        return summarise(RunRecord(runs=self.counted, **parts), [m.name for m in self.measures])
 
     @property
     def flops(self) -> float:
@@ -207,6 +174,21 @@ class BoardPage:
         """The page, from the site's root."""
         return f"benchmarks/{self.slug}.html"
 
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """The scores that the page shows; the first one ranks."""
+        return [Measure.of(name) for name in self.manifest.scores]
+
+    @property
+    def main(self) -> Measure:
+        """What ranks."""
+        return self.measures[0]
+
+    @property
+    def published(self) -> list[tuple[Published, list[str]]]:
+        """Rows of papers with their numbers in the order of `measures`, best first."""
+        return quoted(self.manifest.published, self.measures)
+
     @property
     def everything(self) -> list[Row]:
         """All submissions."""
@@ -237,13 +219,13 @@ class BoardPage:
 
     @cached_property
     def chart(self) -> Scatter | None:
-        """Accuracy against training compute of the ranked entries."""
+        """The main score against training compute of the ranked entries."""
         points = []
         for row in self.ranked:
-            acc = row.scores["acc"]
-            if acc.value is not None:
-                points.append(Point(row.name, row.href, row.flops, acc.value, acc.low, acc.high))
-        return scatter(points)
+            main = row.main
+            if main.value is not None:
+                points.append(Point(row.name, row.href, row.flops, main.value, main.low, main.high))
+        return scatter(points, self.main.better)
 
     def rank(self, row: Row) -> str:
         """Such as `1–3`."""
@@ -281,12 +263,12 @@ def _page(key: tuple[str, int], entries: list[Entry], find: Find) -> BoardPage:
             raise InvalidError(f"{entry.path}: {damaged[0]} The store is damaged; `fsck` lists everything.")
         place = "withdrawn" if entry.status.state == "withdrawn" else division(findings)
         rows[place].append(Row(entry, manifest, findings, place))
-    ranked = rows["ranked"]
-    intervals = rank_intervals([row.values("acc") for row in ranked])
+    ranked, main = rows["ranked"], Measure.of(manifest.scores[0])
+    intervals = rank_intervals([row.values(main.name) for row in ranked], better=main.better)
     ranks = {row.id: interval for row, interval in zip(ranked, intervals, strict=True)}
     # among equals, who came first stands first
     first = {row.id: row.entry.status.accepted for row in ranked}
-    ranked.sort(key=lambda row: (ranks[row.id][0], -(row.scores["acc"].value or 0.0), first[row.id], row.id))
+    ranked.sort(key=lambda row: (ranks[row.id][0], main.sort_key(row.main.value), first[row.id], row.id))
     return BoardPage(manifest, rows, ranks)
 
 
@@ -302,21 +284,24 @@ def mean_heat(row: Row) -> Heat | None:
         [sum(run.correct[i][j] for run in runs) / (len(runs) * n) for j, n in enumerate(sizes)]
         for i in range(len(sizes) + 1)
     ]
-    acc = row.scores["acc"]
-    return _heat(row.name, f"ACC {acc.text} {acc.spread} %, mean of {len(runs)} seeds", values, {})
+    main = row.main
+    note = f"{main.measure.label} {main.text} {main.spread} %, mean of {len(runs)} seeds"
+    return _heat(row.name, note, values, {})
 
 
 def seed_heats(row: Row) -> list[Heat]:
     """One for each seed, with the counts behind the numbers."""
-    sizes = row.record.stream.test_sizes
+    from ..evaluation.metrics import compute
+
+    sizes, main = row.record.stream.test_sizes, row.main.measure
     if len(sizes) > WIDE:
         return []
     found = []
-    for run in row.record.runs:
+    reached = compute(row.record.matrix, main.name, n=sizes)[main.name].tolist()
+    for run, score in zip(row.record.runs, reached, strict=True):
         values = [[None if c is None else c / n for c, n in zip(r, sizes, strict=True)] for r in run.correct]
         counts = {(i, j): f", {c} of {sizes[j]}" for i, r in enumerate(run.correct) for j, c in enumerate(r)}
-        last = [value for value in values[-1] if value is not None]
-        note = f"ACC {100 * sum(last) / len(last):.1f} %" if len(last) == len(sizes) else run.status
+        note = run.status if math.isnan(score) else f"{main.label} {100 * score:.1f} %"
         found.append(_heat(f"Seed {run.seed}", note, values, counts))
     return found
 
@@ -344,14 +329,6 @@ def _heat(
 # -- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def number(value: float, signed: bool = False, digits: int = 1) -> str:
-    """With a true minus sign; the sign of a positive one where it matters, and none on a rounded zero."""
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-    if float(text) == 0:
-        return f"{0:.{digits}f}"
-    return text.replace("-", "−")
-
-
 def quantity(value: float, scale: float = 1.0) -> str:
     """Three significant digits without an exponent."""
     value = value / scale
@@ -377,12 +354,3 @@ def rank_label(rank: tuple[int, int]) -> str:
 
 def _percent(value: float | None, signed: bool) -> str:
     return "–" if value is None or value != value else number(100 * value, signed)
-
-
-def _score(name: str, summary: Mapping[str, Any] | None) -> Score:
-    label, shown, signed = SCORES[name]
-    if summary is None or summary["mean"] is None or summary["mean"] != summary["mean"]:
-        return Score(label, shown, None, None, signed)
-    interval = summary["ci95"]
-    half = None if interval is None else 50 * (interval[1] - interval[0])
-    return Score(label, shown, 100 * summary["mean"], half, signed, summary["better"])

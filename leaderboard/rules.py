@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ..base.errors import CarryoverError, InvalidError
 from ..base.files import canonical, sha256
 from ..base.registry import NAME
+from ..benchmarks.protocol import SCORES, Published
 from ..evaluation.record import RunRecord, count_evidence, evidence_bytes
 from .text import texts
 
@@ -34,6 +35,8 @@ class Manifest:
     Attributes:
         seeds: that a complete submission has; empty where any will do.
         protocol: frozen settings, those of the stream as `stream.key`.
+        scores: metrics that the board shows; the first one ranks.
+        published: what papers report, shown and never ranked.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Manifest:
     weights: str | None = None
     seeds: list[int] = field(default_factory=list)
     protocol: dict[str, Any] = field(default_factory=dict)
+    scores: list[str] = field(default_factory=lambda: list(SCORES))
+    published: list[Published] = field(default_factory=list)
 
     @property
     def tasks(self) -> int | None:
@@ -107,6 +112,8 @@ def find_manifest(name: str, version: int) -> Manifest | None:
         weights=frozen.manifest.weights,
         seeds=frozen.seeds,
         protocol=frozen.protocol | {f"stream.{key}": value for key, value in frozen.options.items()},
+        scores=frozen.scores,
+        published=frozen.published,
     )
 
 

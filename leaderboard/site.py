@@ -17,10 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 from ..base.errors import InvalidError, StorageError, UsageError
 from ..base.files import canonical, sha256
-from .pages import DIVISIONS, FIRST, LEVELS, SCORES, collect, mean_heat, quantity, seed_heats
+from ..base.urls import check_url
+from ..benchmarks.protocol import SCORES
+from .pages import DIVISIONS, LEVELS, collect, mean_heat, quantity, seed_heats
 from .rules import find_manifest
 from .store import Board, Find
-from .text import check_url
 
 HERE = Path(__file__).parent
 SEAL = "MANIFEST.sha256"  # digest of every file; also the mark by which a folder is known to be a site
@@ -73,7 +74,14 @@ def render(board: Board, find: Find = find_manifest) -> dict[str, bytes]:
     facts = {"runs": len(rows), "boards": len(pages), "digest": sha256(canonical(state))}
     show = _Renderer(facts)
     files["index.html"] = show("index.html", "", boards=pages)
-    files["methods.html"] = show("methods.html", "", metrics=list(registry.entries.values()))
+    shown = {m.name: m for page in pages for m in page.measures if m.name not in SCORES}
+    files["methods.html"] = show(
+        "methods.html",
+        "",
+        metrics=list(registry.entries.values()),
+        others=list(shown.values()),
+        quotes=any(page.published for page in pages),
+    )
     for page in pages:
         files[page.href] = show(
             "benchmark.html",
@@ -104,7 +112,7 @@ class _Renderer:
             lstrip_blocks=True,
         )
         self.jinja.filters.update(url=check_url, host=lambda url: urlsplit(check_url(url)).hostname, quantity=quantity)
-        self.jinja.globals.update(csp=CSP, facts=facts, first=FIRST, labels=SCORES, levels=LEVELS, divisions=DIVISIONS)
+        self.jinja.globals.update(csp=CSP, facts=facts, levels=LEVELS, divisions=DIVISIONS)
 
     def __call__(self, template: str, root: str, **values: Any) -> bytes:
         return self.jinja.get_template(template).render(root=root, **values).encode()

@@ -16,9 +16,10 @@ from pydantic import AfterValidator, Field
 
 from ..base.errors import InvalidError, StorageError
 from ..base.files import canonical, parse_json, read_bytes, sha256
+from ..base.urls import check_url
 from ..evaluation.record import Model, RunRecord, evidence_path, validated
 from .rules import EVIDENCE_LIMIT, Finding, Manifest, check
-from .text import check_name, check_texts, check_url
+from .text import check_name, check_texts
 
 LIMIT = 4 * 2**20  # bytes of submission.json
 BUNDLE_LIMIT = 64 * 2**20  # bytes of all evidence together

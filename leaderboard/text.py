@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +10,7 @@ from typing import Any
 from ..base.errors import InvalidError
 
 LIMIT = 512  # characters of any one text
-URL = re.compile(r"https://(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{2,63}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%!$&()*+,;=:@/?#-]*)?")
 INVISIBLE = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols that show nothing
-
-
-def check_url(url: str) -> str:
-    """The address itself: https, ASCII host, no user name in it, at most 512 characters. Raises ValueError."""
-    if len(url) > LIMIT or not URL.fullmatch(url):
-        raise ValueError(f"{ascii(url[:80])} is not a plain https:// address of at most {LIMIT} characters")
-    return url
 
 
 def check_name(name: str) -> str:

@@ -19,7 +19,7 @@ from carryover.base.files import sha256
 from carryover.cli import demo
 from carryover.evaluation import run as loop
 from carryover.evaluation.record import RunRecord, evidence_path, unpack_evidence
-from carryover.tests.terminal import TINY, Answer, call, start, typed
+from carryover.tests.terminal import TINY, Answer, call, one_line, start, typed
 
 KINDS = {
     "streams": {"name", "summary", "embedded", "source", "setting"},
@@ -193,6 +193,13 @@ def test_plot_of_several_runs_compares_them(place):
     assert {"figures/er/curves.svg", "figures/finetune/transfer-matrix.png", "figures/comparison.png",
             "figures/scores.svg"} <= set(paths)  # fmt: skip
     assert all(Path(path).is_file() for path in paths)
+
+
+def test_plot_of_one_metric_against_another(place):
+    paths = value(call("plot", "er", "finetune", "--against", "bwt,acc", "--out", "figures", "--json"))
+    assert paths == ["figures/tradeoff.png", "figures/tradeoff.svg"] and all(Path(path).is_file() for path in paths)
+    one_line(call("plot", "er", "--against", "acc"), 2, "give two metrics, such as transfer_mtil,last")
+    one_line(call("plot", "er", "--against", "acc,bvt"), 2, "Did you mean 'bwt'")
 
 
 def test_a_run_compared_with_itself_is_no_different(place):

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from carryover.base.errors import CarryoverError, InvalidError, StorageError, UsageError
 from carryover.base.files import canonical, sha256
+from carryover.base.urls import check_url
 from carryover.evaluation.record import RunRecord, evidence_path
 from carryover.leaderboard.rules import board_key, check, division
 from carryover.leaderboard.store import Board
 from carryover.leaderboard.submission import Submission, make_submission, read_evidence, validate
-from carryover.leaderboard.text import check_url
 from carryover.leaderboard.verify import verify
 from carryover.tests.boards import BENCH, FINGERPRINT, enter, find, make_run, make_value, other
 

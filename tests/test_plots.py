@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from carryover.base.errors import MismatchError, UsageError
 from carryover.evaluation import drawing, plots
+from carryover.evaluation.plots_tradeoff import plot_tradeoff
 from carryover.evaluation.record import RunRecord
 from carryover.evaluation.statistics import summarise, t_interval
 from scipy.stats import ttest_rel
@@ -288,3 +289,32 @@ def test_scores_are_the_summaries_best_first():
 
 def test_costs_are_left_out_unless_all_counted_them():
     assert len(plots.plot_scores([make(), make(name="gem", flops=0)]).axes) == 2
+
+
+# -- one metric against another -----------------------------------------------------------------------------------
+
+
+def test_one_metric_against_another(tmp_path):
+    records = [make(), make(name="finetune", decay=1.0), make(name="joint", decay=0.0, seeds=range(2))]
+    figure = plot_tradeoff(records, "transfer_mtil", "last", tmp_path)
+    scores = [summarise(record, ["transfer_mtil", "last"]) for record in records]
+    points = sorted(tuple(100 * s[name]["mean"] for name in s) for s in scores)
+    ax, key = figure.axes
+    lines = [line for line in ax.lines if line.get_marker() in drawing.MARKERS]
+    assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in lines) == [pytest.approx(p) for p in points]
+    best = sorted(range(3), key=lambda i: -scores[i]["last"]["mean"])
+    assert [text.get_text() for text in key.texts] == [records[i].strategy.name for i in best]
+    assert ax.get_xlabel() == "Transfer (%)" and ax.get_ylabel() == "Last (%)"
+    whiskers = [part for drawn in ax.collections for part in drawn.get_segments()]
+    low, high = scores[0]["last"]["ci95"]
+    assert any(np.allclose(sorted(part[:, 1]), [100 * low, 100 * high]) for part in whiskers)
+    first = (tmp_path / "tradeoff.svg").read_bytes()
+    plot_tradeoff(records, "transfer_mtil", "last", tmp_path)
+    assert (tmp_path / "tradeoff.svg").read_bytes() == first
+
+
+def test_a_metric_that_is_not_defined_has_no_place():
+    with pytest.raises(UsageError, match="in none of the 1 run are both"):
+        plot_tradeoff([make(count=1)], "transfer_mtil", "last")
+    with pytest.raises(MismatchError):
+        plot_tradeoff([make(), make(fingerprint="b")], "transfer_mtil", "last")

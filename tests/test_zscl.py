@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from carryover.base.errors import UsageError
 from carryover.evaluation.record import RunRecord
 from carryover.evaluation.run import run_seed
+from carryover.evaluation.statistics import describe, summarise
 from carryover.strategies import check_strategy, load_strategy
 from carryover.strategies.check import blob_stream
 from carryover.strategies.core import GradientStrategy
@@ -457,6 +458,11 @@ def test_records_refuse_controls_that_cannot_be():
     plain = record.plain()
     assert RunRecord.parse(plain, "here").runs[0].controls == record.runs[0].controls
     assert plain["stream"]["controls"] == {"control": 12}
+    first, last = (100 * record.runs[0].controls[row][0] / 12 for row in (0, -1))
+    assert f"on control: {first:.1f} % before training, {last:.1f} % after" in describe(record)
+    assert f"Transfer{100 * summarise(record, ['transfer_mtil'])['transfer_mtil']['mean']:29.2f} %" in describe(
+        record, ["transfer_mtil"]
+    )
     for wrong in ([[13]] * 4, [[1]] * 3, [[1, 2]] * 4, []):
         broken = copy.deepcopy(plain)
         broken["runs"][0]["controls"] = wrong
