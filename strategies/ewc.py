@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..base.errors import UsageError
 from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
 from .config import Amount, Count, NonNegative, Share
@@ -54,6 +55,8 @@ class EWC(GradientStrategy):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing to hold yet."""
         super().setup(info, context)
+        if info.kind == "policy" and self.config.fisher == "true":
+            raise UsageError(f"fisher=true draws classes, and {info.name} has none. Leave it out.")
         self.information: list[Tensor] = []  # sum of F, one tensor per parameter
         self.anchor: list[Tensor] = []  # sum of F theta*
 
@@ -96,11 +99,10 @@ class EWC(GradientStrategy):
         self.anchor = torch._foreach_mul(self.information, theta)
 
     def _fisher(self, task: Task) -> list[Tensor]:
-        config, labels = self.config, self._sampled if self.config.fisher == "true" else None
-        found = information(
-            self.model, self.objective.loss, task.train, self.context, config.fisher_samples, config.fisher_batch, labels
-        )
-        return list(found.values())
+        samples, at_once = self.config.fisher_samples, self.config.fisher_batch
+        labels = self._sampled if self.config.fisher == "true" else None
+        loss = self.objective.loss
+        return list(information(self.model, loss, task.train, self.context, samples, at_once, labels).values())
 
     @torch.no_grad()
     def _sampled(self, x: Tensor, y: Tensor) -> Tensor:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..base.errors import CarryoverError
+from ..base.files import canonical, read_json, sha256, write_atomic
+
 STEP_BYTES = 2**27  # moved to a device at once
+WORTH_KEEPING = 2**28  # bytes of which a digest is kept
+KEPT_LIMIT = 2**20  # bytes of the file that keeps them
 
 
 class Rows:
@@ -61,6 +70,33 @@ class Rows:
         read = np.empty((len(rows), *self._source.shape[1:]), self._source.dtype)
         read[order] = self._source[rows[order]]
         return read
+
+
+def remembered(rows: Tensor | np.ndarray | Rows, facts: bytes, compute: Callable[[], str]) -> str:
+    """What `compute` says of the rows, kept beside a large map on disk: its bytes need not be read by every run.
+
+    A map that was written since is another one: its size and the time of its last change are a part of the key.
+
+    Args:
+        facts: what else the result depends on.
+    """
+    source = rows._source if isinstance(rows, Rows) else rows
+    if not isinstance(source, np.memmap) or rows.nbytes < WORTH_KEEPING:
+        return compute()
+    path = Path(source.filename)
+    state, index = path.stat(), rows._index if isinstance(rows, Rows) else np.arange(len(rows))
+    key = sha256(b"%d %d " % (state.st_size, state.st_mtime_ns) + np.ascontiguousarray(index).tobytes() + facts)
+    kept = path.with_suffix(".digests.json")
+    try:
+        known = read_json(kept, KEPT_LIMIT) if kept.exists() else {}
+        known = known if isinstance(known, dict) else {}
+    except CarryoverError:  # damaged, and worth no more than the time to make it again
+        known = {}
+    if not isinstance(known.get(key), str):
+        known[key] = compute()
+        with suppress(OSError):  # a folder that cannot be written to
+            write_atomic(kept, canonical(known))
+    return known[key]
 
 
 def on_device(rows: np.ndarray | Rows, device: torch.device | str) -> Tensor | np.ndarray | Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -207,3 +208,24 @@ def test_rows_on_a_gpu_and_rows_that_stay_behind(mapped, monkeypatch):
     assert isinstance(behind.samples, Rows)
     for a, b in zip(batches(there, 4, 1, ("k",)), batches(behind, 4, 1, ("k",)), strict=True):
         assert a.x.is_cuda and torch.equal(a.x, b.x) and a.x.shape[1:] == (3, 8, 8)
+
+
+def test_the_digest_of_a_large_map_is_read_once(tmp_path, monkeypatch):
+    x = np.random.RandomState(0).randint(0, 256, (60, 3, 4, 4), np.uint8)
+    np.save(tmp_path / "map.npy", x)
+    opened = lambda: Data(Rows(np.load(tmp_path / "map.npy", mmap_mode="r"), CHOSEN), torch.arange(len(CHOSEN)))
+    plain = Data(torch.from_numpy(x[CHOSEN]), torch.arange(len(CHOSEN))).digest()
+    assert opened().digest() == plain and not (tmp_path / "map.digests.json").exists()  # small ones are just read
+    monkeypatch.setattr(rows_module, "WORTH_KEEPING", 1)
+    assert opened().digest() == plain and (tmp_path / "map.digests.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Rows, "__getitem__", lambda self, key: pytest.fail("read again"))
+        assert opened().digest() == plain
+    other = Data(opened().samples, torch.zeros(len(CHOSEN), dtype=torch.int64))
+    assert other.digest() == Data(torch.from_numpy(x[CHOSEN]), other.targets).digest() != plain
+    x[CHOSEN[0]] += 1
+    np.save(tmp_path / "map.npy", x)
+    os.utime(tmp_path / "map.npy", ns=(1, 1))
+    assert opened().digest() == Data(torch.from_numpy(x[CHOSEN]), torch.arange(len(CHOSEN))).digest() != plain
+    (tmp_path / "map.digests.json").write_text("{")
+    assert opened().digest() != plain

@@ -309,7 +309,7 @@ def test_who_has_no_use_for_it_refuses_it(name):
 
 
 ON_PICTURES = {"aper": 2, "ranpac": 2, "slca": 6, "dualprompt": 6, "l2p": 6}  # and the passes that are judged
-OTHERS = {"simplecil", "linear-probe", "layernorm", "zero-shot", "zscl"}
+OTHERS = {"simplecil", "linear-probe", "layernorm", "zero-shot", "zscl", "lwf-vr", "codyra"}
 assert {*FROM_SCRATCH, *ON_PICTURES, *OTHERS} == {*registry.entries}
 
 

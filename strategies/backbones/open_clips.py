@@ -46,12 +46,13 @@ def clip_b16(
     normalise: str = "weights",
     image_size: int | Sequence[int] | None = None,
     precision: str = "float32",
+    recompute: bool = False,
 ) -> OpenCLIP:
     """CLIP ViT-B/16 (Radford et al., 2021), by default with OpenAI's weights: 149,620,737 parameters.
 
     The options are those of `open-clip`.
     """
-    options = {"normalise": normalise, "image_size": image_size, "precision": precision}
+    options = {"normalise": normalise, "image_size": image_size, "precision": precision, "recompute": recompute}
     return any_clip(shape, classes, model="ViT-B-16", tag=tag, weights=weights, **options)
 
 
@@ -66,6 +67,7 @@ def any_clip(
     normalise: str = "weights",
     image_size: int | Sequence[int] | None = None,
     precision: str = "float32",
+    recompute: bool = False,
 ) -> OpenCLIP:
     """A CLIP of open_clip, by model and tag.
 
@@ -79,6 +81,8 @@ def any_clip(
         image_size: height and width of the network's input, where it is not the model's own; the position embedding of
             the weights is resampled.
         precision: "float32", or "bfloat16" for the towers' matrix products (autocast): faster, with other last digits.
+        recompute: whether training forgets what a block computes inside and computes it again for the gradient: the
+            same numbers, a third more operations, a fraction of the memory.
     """
     open_clip = _open_clip()
     if normalise not in ("weights", "none"):
@@ -89,6 +93,7 @@ def any_clip(
         raise ValueError("it reads images of 3 channels, or of 1, which is repeated")
     known = _known(model, tag, weights)
     body = _body(model, bool(known.get("quick_gelu")), image_size)
+    body.set_grad_checkpointing(recompute)
     size = body.visual.image_size
     scale = (known.get("mean", open_clip.OPENAI_DATASET_MEAN), known.get("std", open_clip.OPENAI_DATASET_STD))
     pixels = Pixels(size if isinstance(size, tuple) else (size, size), scale if normalise == "weights" else None)

@@ -20,6 +20,7 @@ from ..context import Context
 from .objective import Classification
 
 Prompts = tuple[tuple[str, ...], ...]
+AT_ONCE = 256  # prompts encoded together where no gradient is asked for: a large data set has thousands
 
 
 class ImageText(Classification):
@@ -59,7 +60,7 @@ class ImageText(Classification):
         """[B, C] for image embeddings [B, D]; -inf where a class takes no part in this task's training."""
         classes = self.trained()
         W = self.classifier(tuple((self.prompts[c],) for c in classes))
-        columns = torch.tensor(classes, device=z.device)
+        columns = torch.tensor(classes).to(z.device, non_blocking=True)  # a step waits for no device
         scaled = self.model.logit_scale.exp() * F.normalize(z, dim=1) @ W.T
         return z.new_full((len(z), len(self.excluded)), -torch.inf).index_copy(1, columns, scaled)
 
@@ -72,7 +73,8 @@ class ImageText(Classification):
     def classifier(self, prompts: Prompts) -> Tensor:
         """[len(prompts), D]: of each class the normalised mean of its prompts' normalised embeddings."""
         tokens, owner = self._tokenised(prompts)
-        each = F.normalize(self.model.encode_text(tokens), dim=1)
+        parts = [tokens] if torch.is_grad_enabled() else tokens.split(AT_ONCE)
+        each = torch.cat([F.normalize(self.model.encode_text(part), dim=1) for part in parts])
         if len(each) == len(prompts):
             return each
         return F.normalize(each.new_zeros(len(prompts), each.shape[1]).index_add(0, owner, each), dim=1)
