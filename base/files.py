@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,23 +79,31 @@ def read_json(path: Path, limit: int | None = None) -> Any:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write so that a reader, or a crash at any moment, sees either the old file or the whole new one.
+    """Write so that a reader, or a crash at any moment, sees either the old file or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the place of `path` once it is whole, and leaves nothing if it never is.
 
     The temporary file stands beside the target and is named after the process, so that two writers do not share it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())  # HDF5's errors have no number
+        raise StorageError(f"{path} cannot be written: {reason}.") from None
+    finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -117,6 +117,7 @@ class Usage(Model):
     drawn: list[Count] = []  # training samples drawn from each task; over its size, the passes
     task_id_reads: Count = 0  # at test
     pretrained: Pretrained | None = None
+    success_reads: Count = 0  # of its own successes in a task's test while it learnt it: not ranked
     test_batch: Count | None = None  # test samples predicted together, where a prediction depended on it: not ranked
 
 
@@ -140,6 +141,7 @@ class SeedRun(Model):
     correct: list[list[Count | None]]
     evidence: Evidence | None = None
     controls: list[list[Count]] = []  # for each row that was taken, correct answers of each control
+    curves: list[list[Count]] = []  # of each task, correct answers on its own test before and while it was learnt
     diagnostics: dict[str, list[float | None]] = {}  # what the strategy reports of itself, a number per task
     cost: Cost = Cost()
     usage: Usage = Usage()
@@ -196,6 +198,7 @@ class RunRecord(Model):
         for run in self.runs:
             _check_counts(run, sizes)
             _check_controls(run, list(self.stream.controls.values()))
+            _check_curves(run, sizes)
         return self
 
     # -- reading and writing ------------------------------------------------------------------------------------
@@ -238,7 +241,8 @@ class RunRecord(Model):
         for run in runs:
             known.setdefault(run.seed, run)
         merged = self.model_copy(update={"runs": [known[seed] for seed in sorted(known)]})
-        merged.__dict__.pop("matrix", None)  # it was of the fewer seeds
+        for derived in ("matrix", "curves"):  # they were of the fewer seeds
+            merged.__dict__.pop(derived, None)
         return merged
 
     # -- reading the result -------------------------------------------------------------------------------------
@@ -262,6 +266,16 @@ class RunRecord(Model):
         shape = (len(self.runs), len(self.stream.tasks) + 1, len(self.stream.tasks))
         stack = torch.tensor(counts, dtype=torch.float64).reshape(shape)
         return stack / torch.tensor(self.stream.test_sizes, dtype=torch.float64)
+
+    @cached_property
+    def curves(self) -> torch.Tensor | None:
+        """Learning curves [S, T, E] of the complete runs, fractions; None if there are none."""
+        import torch
+
+        if not self.complete or not all(run.curves for run in self.complete):
+            return None
+        counts = torch.tensor([run.curves for run in self.complete], dtype=torch.float64)
+        return counts / torch.tensor(self.stream.test_sizes, dtype=torch.float64)[:, None]
 
     def metrics(self, *names: str) -> dict[str, Any]:
         """Metrics over the complete seeds by name: mean, 95 % interval, per seed, unit. All that apply by default."""
@@ -387,6 +401,17 @@ def _check_counts(run: SeedRun, sizes: list[int]) -> None:
                 raise ValueError(f"{where}: {count} correct of {n} in row {i}, task {j}")
             if count is None and run.status == "complete":
                 raise ValueError(f"{where}: complete, but row {i}, task {j} was not measured")
+
+
+def _check_curves(run: SeedRun, sizes: list[int]) -> None:
+    """One for each task that was begun, of one length, and no count beyond its test's size."""
+    lengths = {len(curve) for curve in run.curves}
+    whole = run.status == "complete"
+    if len(run.curves) > len(sizes) or (whole and run.curves and (len(run.curves) < len(sizes) or len(lengths) > 1)):
+        raise ValueError(f"seed {run.seed}: {len(run.curves)} learning curves of {sorted(lengths)} points")
+    for task, (curve, size) in enumerate(zip(run.curves, sizes, strict=False)):
+        if any(count > size for count in curve):
+            raise ValueError(f"seed {run.seed}: the learning curve of task {task} does not fit its test of {size}")
 
 
 def _check_controls(run: SeedRun, sizes: list[int]) -> None:

@@ -10,7 +10,8 @@ moment and picked up from its last checkpoint with the same result, bit for bit 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,26 +74,23 @@ class Evaluator:
         self._sweep = None
         if together is None and not stream.setting.task_id_at_test and stream.setting.label_space != "task":
             self._sweep = _end_to_end(self.tests)
+        self.alone = self.tests if stream.points else []  # for learning curves
         if self._sweep is not None:
             self.tests = []  # one copy on the device is enough
 
     def row(self, strategy: Strategy, context: Context, seen: int) -> np.ndarray:
         """[sum of test sizes] bool: every test case after `seen` tasks, in task order."""
         queries = [self.stream.query(j, seen) for j in range(len(self.stream))]
-        training = [net for net in strategy.networks() if net.training]
-        for net in training:
-            net.eval()
-        if self._sweep is not None:
-            bits = self._score(strategy, context, self._sweep, queries[0], seen)
-        else:
-            bits = torch.cat(
-                [
-                    self._score(strategy, context, test, query, seen)
-                    for test, query in zip(self.tests, queries, strict=True)
-                ]
-            )
-        for net in training:  # a row may be taken in the middle of learning
-            net.train()
+        with _evaluating(strategy):
+            if self._sweep is not None:
+                bits = self._score(strategy, context, self._sweep, queries[0], seen)
+            else:
+                bits = torch.cat(
+                    [
+                        self._score(strategy, context, test, query, seen)
+                        for test, query in zip(self.tests, queries, strict=True)
+                    ]
+                )
         self.task_id_reads += sum(query.reads["task_id"] for query in queries)
         return bits.cpu().numpy()
 
@@ -109,11 +107,21 @@ class Evaluator:
         asked = -1 - beside if query._index is None else query._index
 
         def predict(inputs: Tensor) -> Tensor:
-            with context.meter.work("eval", seen, asked, len(query.classes), *inputs.shape):
+            if self.stream.kind == "policy":  # batches of every size, as attempts end
+                work = context.meter.standing_for("eval", f"{seen} {asked}", len(inputs), len(inputs))
+            else:
+                work = context.meter.work("eval", seen, asked, len(query.classes), *inputs.shape)
+            with work:
                 return strategy.predict(inputs, query)
 
         with torch.no_grad():
             return test.score(predict, self.batch_size)
+
+    def own(self, strategy: Strategy, context: Context, index: int) -> int:
+        """Correct answers on the test of task `index` while it is learnt."""
+        query = self.stream.query(index, index + 1)
+        with _evaluating(strategy):
+            return int(self._score(strategy, context, self.alone[index], query, index).sum())
 
     def diagnose(self, strategy: Strategy, context: Context) -> None:
         """Report how well a strategy that chooses among tasks' parameters chooses; nothing for one that does not."""
@@ -166,7 +174,7 @@ def run_seed(
     if checkpoint is not None and checkpoint.exists():
         state.restore(checkpoint)
     clock = _Clock(state, checkpoint, every, listener, len(stream))
-    context.tick = clock.tick
+    context.tick, context.point = clock.tick, clock.point
 
     if not state.rows:
         clock.timed("eval", state.measure)
@@ -203,6 +211,7 @@ class _Position:
         self.strategy, self.context, self.evaluator, self.stream = strategy, context, evaluator, stream
         self.rows: list[np.ndarray] = []
         self.controls: list[list[int]] = []  # with each row, where the stream has any
+        self.curves: list[list[int]] = []  # of each task, correct answers on its own test while it was learnt
         self.drawn: list[int] = []  # training samples drawn from each task so far
         self.inside = False  # in the middle of learning a task
         self.diverged = False
@@ -216,6 +225,22 @@ class _Position:
         if self.stream.controls:
             self.controls.append(self.evaluator.outside(self.strategy, self.context, seen))
         self.rows.append(row)
+
+    def due(self, step: int, total: int) -> int:
+        """Points of the learning curve to be taken after a step of a task; several where a task ended early."""
+        index = len(self.rows) - 1
+        if len(self.curves) == index:  # its first point is in the row before
+            ends = np.cumsum([0, *self.stream.test_sizes])
+            self.curves.append([int(self.rows[index][ends[index] : ends[index + 1]].sum())])
+        reached = sum(round(k * total / self.stream.points) <= step for k in range(1, self.stream.points + 1))
+        return reached + 1 - len(self.curves[index])
+
+    def point(self, count: int) -> None:
+        """Take one, for `count` points of the curve."""
+        index = len(self.rows) - 1
+        correct = self.evaluator.own(self.strategy, self.context, index)
+        self.curves[index] += [correct] * count
+        self.context.success = correct / self.stream.test_sizes[index]
 
     def leave(self, index: int, train: Any) -> None:
         """A task has been learnt."""
@@ -233,6 +258,7 @@ class _Position:
             "context": self.context.state_dict(),
             "rows": [torch.from_numpy(row) for row in self.rows],
             "controls": self.controls,
+            "curves": self.curves,
             "drawn": self.drawn,
             "inside": self.inside,
             "task_id_reads": self.evaluator.task_id_reads,
@@ -263,6 +289,7 @@ class _Position:
             self.strategy.load_state_dict(state["strategy"])
             self.context.load_state_dict(state["context"])
             self.rows, self.controls = [row.numpy() for row in state["rows"]], state.get("controls", [])
+            self.curves = state.get("curves", [])
             self.drawn, self.inside = list(state["drawn"]), state["inside"]
             self.evaluator.task_id_reads = state["task_id_reads"]
             self.resumed, self.spent = state["resumed"] + 1, self.spent | state["spent"]
@@ -283,6 +310,7 @@ class _Position:
             status="diverged" if self.diverged else "complete" if len(self.rows) == tasks + 1 else "partial",
             correct=rows,
             controls=self.controls,
+            curves=self.curves,
             evidence=None if evidence is None else Evidence(sha256=sha256(evidence), bytes=len(evidence)),
             diagnostics=self.context.diagnostics,
             cost=ledger(self.strategy, self.context),
@@ -291,6 +319,7 @@ class _Position:
                 task_id_reads=self.evaluator.task_id_reads,
                 pretrained=pretrained(self.strategy),
                 test_batch=self.strategy.test_batch,
+                success_reads=self.context.success_reads,
             ),
             measured=Measured(
                 train_ms=round(self.spent["train"] * 1000),
@@ -344,21 +373,41 @@ class _Clock:
             self._settle()
             self.save()
 
+    def point(self, step: int, total: int) -> None:
+        """Called after every training step, before `tick`."""
+        if self.state.stream.points and (count := self.state.due(step, total)):
+            self._settle()
+            self.state.point(count)
+            self._settle("eval")
+
     def save(self) -> None:
         """Write a checkpoint now."""
         if self.path is not None:
             save_state(self.path, self.state.state_dict())
             self.saved = time.monotonic()
 
-    def _settle(self) -> None:
+    def _settle(self, purpose: str | None = None) -> None:
         now, cpu = time.monotonic(), time.process_time()
-        self.state.spent[self.purpose] += now - self.entered
-        self.state.spent[f"{self.purpose}_cpu"] += cpu - self.entered_cpu
+        self.state.spent[purpose or self.purpose] += now - self.entered
+        self.state.spent[f"{purpose or self.purpose}_cpu"] += cpu - self.entered_cpu
         self.entered, self.entered_cpu = now, cpu
 
 
-def _end_to_end(tests: list[Any]) -> LabelledTest | None:
-    """One test set out of several, if they are of one kind and shape and prepared alike."""
+@contextmanager
+def _evaluating(strategy: Strategy) -> Iterator[None]:
+    """Networks in evaluation mode, and back: a row may be taken in the middle of learning."""
+    training = [net for net in strategy.networks() if net.training]
+    for net in training:
+        net.eval()
+    yield
+    for net in training:
+        net.train()
+
+
+def _end_to_end(tests: list[Any]) -> Any:
+    """One test set out of several, if they are of one kind and shape and prepared alike; else None."""
+    if hasattr(tests[0], "joined"):
+        return tests[0].joined(tests[1:])
     if not all(isinstance(test, LabelledTest) and isinstance(test.data.samples, Tensor) for test in tests):
         return None
     first = tests[0].data

@@ -114,7 +114,8 @@ def summarise(record: RunRecord, names: Iterable[Any] = ()) -> dict[str, dict[st
     """
     names = [names] if isinstance(names, str) else list(names)
     complete = [i for i, run in enumerate(record.runs) if run.status == "complete"]
-    values = metrics.compute(record.matrix[complete], names, n=record.stream.test_sizes)
+    given = {} if record.curves is None else {"curves": record.curves}
+    values = metrics.compute(record.matrix[complete], names, n=record.stream.test_sizes, **given)
     functions = {key: function for key, function in map(metrics.resolve, names or values)}
     return {name: _summary(value.tolist(), functions[name]) for name, value in values.items()}
 

@@ -34,13 +34,17 @@ class TrainConfig:
         model: name of a backbone; its own options are given as `model.hidden=...`.
         head_lr: of the classifying layer, where it differs from `lr`.
         clip: largest norm of all gradients together; 0 does not clip.
-        schedule, drop_at: of the learning rates over the steps of a task: "constant", "cosine" to 0, or "step", a tenth
+        schedule, drop_at: of the learning rates over the steps of a task: "constant", "cosine", or "step", a tenth
             from the share `drop_at` of the steps on; or "plateau", by the loss on validation data, see `parts.plateau`.
         patience, lr_factor, lr_min: of "plateau": passes without a lower loss after which the rates are divided, by
             what, and below which `lr` the task ends, before its `epochs` are over.
         steps: of each task, instead of `epochs` passes over its data; 0 goes by `epochs`.
+        floor: share of the rates at which "cosine" ends.
         warmup: share of a task's steps over which the rates rise linearly to where the schedule takes over.
         label_smoothing: share of a label that is spread evenly over the classes that compete.
+        selection: which weights of a task are kept: the "last", those with the lowest loss on validation data
+            ("validation"), or with the most successes in its own test ("simulator"; such a run is not ranked), of those
+            at the points of a learning curve, or at ten. See `parts.selection`.
         compete: which classes share the softmax in training: as the setting has it at test, or "task", "seen", "all".
     """
 
@@ -63,6 +67,8 @@ class TrainConfig:
     steps: Amount = 0
     warmup: Share = 0.0
     label_smoothing: Share = 0.0
+    floor: Share = 0.0
+    selection: Literal["last", "validation", "simulator"] = "last"
 
 
 def configure(Config: type, settings: Mapping[str, Any], owner: str) -> Any:

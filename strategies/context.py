@@ -109,6 +109,7 @@ class Context:
         device: where networks and data live.
         task: number of the task that is being learnt, counted by the harness, for randomness and accounting alone.
         meter: operation counts.
+        point: the harness's other ear, called before `tick` alike: it may take a point of a learning curve.
         tick: the harness's ear, called as tick(step, total) at the end of every step; a strategy may be saved here.
     """
 
@@ -118,12 +119,15 @@ class Context:
         self.task = -1
         self.meter = Meter()
         self.tick: Callable[[int, int], None] = lambda step, total: None
+        self.point: Callable[[int, int], None] = lambda step, total: None
+        self.success_reads = 0
+        self._success: float | None = None
         self.diagnostics: dict[str, list[float | None]] = {}
         self._generators: dict[str, torch.Generator] = {}
 
     def begin(self, task: int) -> None:
         """Called by the harness before each task: from here on, every draw is a function of (seed, task, purpose)."""
-        self.task = task
+        self.task, self._success = task, None
         self._generators.clear()
         torch.manual_seed(derive(self.seed, task, "global"))
 
@@ -136,6 +140,16 @@ class Context:
         if purpose not in self._generators:
             self._generators[purpose] = torch_generator(*self.key(purpose))
         return self._generators[purpose]
+
+    @property
+    def success(self) -> float | None:
+        """Share of right answers on the task's own test at the latest point of its curve. Reading it is recorded."""
+        self.success_reads += 1
+        return self._success
+
+    @success.setter
+    def success(self, value: float) -> None:
+        self._success = value
 
     def report(self, name: str, value: float) -> None:
         """Put a number about this task into the record: a share of projected steps, a task-selection accuracy."""
@@ -151,6 +165,7 @@ class Context:
             "generators": {name: g.get_state() for name, g in self._generators.items()},
             "meter": self.meter.state_dict(),
             "diagnostics": self.diagnostics,
+            "success": [self._success, self.success_reads],
         }
         if self.device.type == "cuda":
             state["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -165,4 +180,5 @@ class Context:
         for name, position in state["generators"].items():
             self.generator(name).set_state(position)
         self.meter.load_state_dict(state["meter"])
+        self._success, self.success_reads = state["success"]
         self.diagnostics = {name: list(values) for name, values in state["diagnostics"].items()}

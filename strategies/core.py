@@ -24,9 +24,11 @@ from .backbones import build
 from .config import TrainConfig, configure
 from .context import Context
 from .parts.image_text import ImageText
+from .parts.imitation import Imitation
 from .parts.objective import Classification
 from .parts.optimizers import clip, make_optimizer, set_rates
 from .parts.plateau import Plateau, mean_loss
+from .parts.selection import POINTS, Selection
 
 
 def strategy(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[type], type]:
@@ -82,6 +84,11 @@ class Strategy:
         """Learn one task. After a checkpoint was loaded in the middle of it, go on from there."""
         raise NotImplementedError
 
+    def _merit(self, task: Task) -> float:
+        if self.config.selection == "simulator":
+            return self.context.success
+        return -mean_loss(self.model, self.validation_loss, self.validation_data(task), self.context)
+
     def predict(self, inputs: Tensor, query: Query) -> Tensor:
         """Class ids [B] for float inputs [B, ...], each one of `query.classes`, whatever the other rows are."""
         raise NotImplementedError
@@ -118,7 +125,7 @@ class GradientStrategy(Strategy):
     """
 
     Config = TrainConfig
-    kinds = ("classification", "image-text")
+    kinds = ("classification", "image-text", "policy")
     stateful = ("model", "optimizer", "objective", "tasks_begun", "step")
     rehearses: ClassVar[bool] = False  # whether a step may hold samples of earlier tasks
 
@@ -140,8 +147,11 @@ class GradientStrategy(Strategy):
                 "ends. Leave them out."
             )
         self.plateau = Plateau(self.config)
-        if self.config.schedule == "plateau":
-            self.stateful = (*self.stateful, "plateau")
+        self.selection = Selection(self.config.selection, info.points or POINTS)
+        for name, used in (("plateau", self.config.schedule == "plateau"), ("selection", self.selection.choosing)):
+            self.stateful = (*self.stateful, name) if used else self.stateful
+        if self.config.selection == "simulator" and not info.points:
+            raise UsageError(f"selection=simulator goes by learning curves, and {info.name} has none. Leave it out.")
         self.model = self.new_model().eval()
         self.objective = self.new_objective()
         self.optimizer = self.new_optimizer()
@@ -183,8 +193,13 @@ class GradientStrategy(Strategy):
             self.step += 1
             if held is not None and self.step % per_epoch == 0:
                 self.plateau.judge(mean_loss(self.model, self.validation_loss, held, self.context), self.model)
-            self.context.tick(total if self.plateau.ended else self.step, total)
+            reached = total if self.plateau.ended else self.step
+            self.context.point(reached, total)
+            if self.selection.due(reached, total):
+                self.selection.judge(self._merit(task), self.model)
+            self.context.tick(reached, total)
         self.plateau.settle(self.model)
+        self.selection.settle(self.model)
         self.model.eval()
         self.end_task(task)
         self.step = 0
@@ -244,6 +259,8 @@ class GradientStrategy(Strategy):
             return ImageText(
                 self.model, self.info, config.compete, self.context, config.label_smoothing, self.rehearses
             )
+        if self.info.kind == "policy":
+            return Imitation(self.model)
         return Classification(self.info, config.compete, self.context.device, config.label_smoothing)
 
     def new_optimizer(self) -> Any:
@@ -267,11 +284,12 @@ class GradientStrategy(Strategy):
         return task.train
 
     def validation_data(self, task: Task) -> Data:
-        """What schedule=plateau judges by: the task's validation data."""
+        """What schedule=plateau and selection=validation judge by: the task's validation data."""
         if not task.val:
+            asks = "schedule=plateau" if self.config.schedule == "plateau" else "selection=validation"
             raise UsageError(
-                f"schedule=plateau judges by validation data, and {self.info.name} holds none out. "
-                "Set stream.val_fraction=0.1, or another schedule."
+                f"{asks} judges by validation data, and {self.info.name} holds none out. "
+                "Set stream.val_fraction=0.1, or leave it out."
             )
         return task.val
 

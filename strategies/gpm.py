@@ -6,10 +6,10 @@ gradient's part in the pool is taken away. No sample is kept, and the task need 
 
 Where we differ: bases come from all of a task's training samples, through Gram matrices, where the published code takes
 singular values of 300 or fewer; directions reach the threshold, where the code's first task stops one short
-(`parity=True` does). Biases and normalisation layers are learnt in the first task and stand still afterwards; the
-published networks have no biases, and their batch normalisation, which depends on the test batch, is refused.
-A head whose first task reveals every class of the stream is one more layer. Any other head learns the rows of new
-classes freely, and those of earlier classes stand still.
+(`parity=True` does). Biases, norms, embeddings and recurrent layers are learnt in the first task and stand still
+afterwards; the published networks have no biases, and their batch normalisation, which depends on the test batch, is
+refused. A head whose first task reveals every class of the stream, or that of a policy, is one more layer. Any other
+head learns the rows of new classes freely, and those of earlier classes stand still.
 
 Expected on Permuted MNIST (10 tasks, 5 epochs): ACC 0.939, BWT -0.03 (Lin et al. 2022, Table 1); on 8,000 training
 images 0.905, -0.021 (docs/strategies/cuber.md).
@@ -55,7 +55,7 @@ class GPM(GradientStrategy):
     """Keep each gradient off the directions that the inputs of earlier tasks span (gradient projection memory)."""
 
     Config = GPMConfig
-    kinds = ("classification",)  # a pool's rows are of one head
+    kinds = ("classification", "policy")
     turning = ("guarded", "selected")  # what a checkpoint must give back before layers can be turned
     stateful = (*GradientStrategy.stateful, *turning, "closed")
     choosing = False  # whether a task's subspace is some of the pool's columns, or all

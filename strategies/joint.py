@@ -30,23 +30,25 @@ class Joint(GradientStrategy):
         """With nothing kept yet."""
         super().setup(info, context)
         self.memory = Archive()
-        if self.config.schedule == "plateau":
-            self.held = Archive()  # of validation data
+        self.held = None  # of validation data, where something goes by them
+        if self.config.schedule == "plateau" or self.config.selection == "validation":
+            self.held = Archive()
             self.stateful = (*self.stateful, "held")
 
     def training_data(self, task: Task) -> Data:
-        """All data so far; when a task begins, its own is added."""
+        """All data so far; when a task begins, its own is added, and its validation data."""
         if self.step == 0:
             self.memory.add(*task.train.rows(torch.arange(len(task.train), device=task.train.targets.device)))
+            if self.held is not None:
+                val = super().validation_data(task)
+                self.held.add(*val.span(0, len(val)))
         return dataclasses.replace(
             task.train, samples=self.memory.samples, targets=self.memory.targets, drawn={"samples": 0}
         )
 
     def validation_data(self, task: Task) -> Data:
-        """All validation data so far, likewise."""
+        """All validation data so far."""
         val = super().validation_data(task)
-        if self.step == 0:
-            self.held.add(*val.span(0, len(val)))
         return dataclasses.replace(val, samples=self.held.samples, targets=self.held.targets)
 
     def budget(self, per_epoch: int) -> int:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from ..base.errors import UsageError
 from ..streams.core import Query, StreamInfo, Task
 from .config import Amount, Share
 from .context import Context
@@ -62,6 +63,8 @@ class TRGP(GPM):
     def setup(self, info: StreamInfo, context: Context) -> None:
         """No task has scaled anything yet."""
         super().setup(info, context)
+        if info.kind == "policy" and self.config.regime_head == "fitted":
+            raise UsageError(f"regime_head=fitted solves for classes, and {info.name} has none. Leave it out.")
         # of each task so far, by layer: which earlier tasks' subspaces it scales, and by what, D_j = Q_j - I [r, r]
         self.scalings: list[dict[str, list[Any]]] = []
         self._ready: tuple[int, dict[str, Tensor]] | None = None

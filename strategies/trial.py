@@ -15,6 +15,7 @@ from .context import Context
 from .core import Strategy
 
 SEED = 7
+ROUNDING = 1e-4  # of an action's numbers, which are of order one
 State = Any  # nested dicts and lists of tensors and plain values
 
 
@@ -96,10 +97,15 @@ class Trial:
         return {"state": self.state(), "prediction": predictions}
 
     def predict(self, inputs: Tensor, task: int, seen: int) -> Tensor:
-        """Class ids [B], of the right form."""
+        """Class ids [B], or actions [B, A], of the right form."""
         query = self.stream.query(task, seen)
         with running(self.where, "predict"), torch.no_grad():
             ids = self.strategy.predict(inputs.clone(), query)
+        if self.stream.kind == "policy":
+            form = (len(inputs), self.stream.classes)
+            if not isinstance(ids, Tensor) or ids.shape != form or not ids.is_floating_point():
+                raise InvalidError(f"{self.where}: predict must return actions [B, {form[1]}], one for each input.")
+            return ids
         if not isinstance(ids, Tensor) or ids.shape != inputs.shape[:1] or ids.dtype.is_floating_point:
             raise InvalidError(f"{self.where}: predict must return class ids [B], integers, one for each input.")
         if query.classes and not torch.isin(ids, query.column_index(ids.device)).all():
@@ -111,22 +117,35 @@ class Trial:
         before = self._touchable()
         # a strategy may remember its answers, and must be asked each way as if for the first time; and as it is
         for one, again, flipped, joined, alone in ([self] * 5, [self._twin() for _ in range(5)]):
+            crowd = torch.cat([probe, self._others(probe)])
             for j in range(len(self.stream)):
                 whole = one.predict(probe, j, seen)
                 for how, ids in {
                     "when asked again": again.predict(probe, j, seen),
                     "in another order": flipped.predict(probe.flip(0), j, seen).flip(0),
-                    "among other samples": joined.predict(torch.cat([probe, 100 * probe + 10]), j, seen)[: len(probe)],
+                    "among other samples": joined.predict(crowd, j, seen)[: len(probe)],
                     "in batches of one": torch.cat([alone.predict(x, j, seen) for x in probe.split(1)]),
                 }.items():
-                    if not torch.equal(whole, ids):
+                    if changed := self._changed(whole, ids):
                         raise MismatchError(
-                            f"{self.where}: {int((whole != ids).sum())} of {len(probe)} predictions change {how}; each "
-                            "must be a function of its own sample alone (no batch statistics at test)."
+                            f"{self.where}: {changed} of {len(probe)} predictions change {how}; each must "
+                            "be a function of its own sample alone (no batch statistics at test)."
                         )
         place = difference(before, self._touchable())
         if place:
             raise MismatchError(f"{self.where}: predict changes the state or the generators ({place} differs).")
+
+    def _others(self, probe: Tensor) -> Tensor:
+        """Inputs that are unlike the probe's as a whole."""
+        if self.stream.kind == "policy":  # what is in it has its range, such as the numbers of words
+            return probe[:1].expand_as(probe)
+        return 100 * probe + 10
+
+    def _changed(self, whole: Tensor, ids: Tensor) -> int:
+        """How many answers differ; actions by more than products of other shapes are rounded."""
+        if self.stream.kind == "policy":
+            return int(((whole - ids).abs() > ROUNDING).any(1).sum())
+        return int((whole != ids).sum())
 
     def _twin(self) -> Trial:
         """Another strategy in the same state."""

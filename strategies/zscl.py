@@ -15,8 +15,8 @@ What is frozen is computed once for the run: the teacher's embeddings of all sen
 published code embeds the sentences anew in every step, which is most of its time. Current and reference images go
 through the encoder in one call; the consolidation is added to the gradients, without a graph.
 
-Expected on `mtil-mini` (order I): Transfer 53.8, Avg 65.2, Last 76.1; see docs/mtil-mini.md. Published on MTIL (CLIP ViT-B/16, order I): Transfer 68.1, Avg 75.4,
-Last 83.6.
+Expected on `mtil-mini` (order I): Transfer 53.8, Avg 65.2, Last 76.1; see docs/mtil-mini.md. Published on MTIL (CLIP
+ViT-B/16, order I): 68.1, 75.4, 83.6.
 """
 
 from __future__ import annotations

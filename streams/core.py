@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import UsageError, Withheld, unknown
-from .rows import Rows, on_device
+from .rows import Rows, on_device, remembered
 
 if TYPE_CHECKING:
     Transform = Callable[[Tensor], Tensor]
@@ -154,14 +154,20 @@ class Data:
     def digest(self, chunk: int = 4096) -> str:
         """SHA-256 over shape, type, decoded samples and targets, in order, and what is done to them."""
         chunk = max(1, min(chunk, 2**26 * len(self) // max(self.samples.nbytes, 1)))  # rows; bounds the memory it takes
-        total = hashlib.sha256(f"{self.samples.dtype}{tuple(self.samples.shape)}".replace("torch.", "").encode())
-        for start in range(0, len(self), chunk):
-            total.update(np.ascontiguousarray(_numpy(self.samples[start : start + chunk])))
-        total.update(np.ascontiguousarray(_numpy(self.targets)))
+        about = f"{self.samples.dtype}{tuple(self.samples.shape)}".replace("torch.", "").encode()
+        after = np.ascontiguousarray(_numpy(self.targets)).tobytes()
         for role, function in (("transform", self.transform), ("augment", self.augment)):
             if function is not None:
-                total.update(f"{role} {_identity(function)}".encode())
-        return total.hexdigest()
+                after += f"{role} {_identity(function)}".encode()
+
+        def read() -> str:
+            total = hashlib.sha256(about)
+            for start in range(0, len(self), chunk):
+                total.update(np.ascontiguousarray(_numpy(self.samples[start : start + chunk])))
+            total.update(after)
+            return total.hexdigest()
+
+        return remembered(self.samples, about + after, read)
 
 
 @dataclass(frozen=True)
@@ -289,7 +295,10 @@ class StreamInfo:
         shape: of one input, as a network reads it, without the batch.
         classes: number of classes in the whole stream, the width of a full head.
         setting: what will be told and withheld.
-        kind: what is predicted and from what: "classification", or "image-text", where classes are told in words.
+        kind: what is predicted and from what: "classification", "image-text", where classes are told in words, or
+            "policy", where `classes` is how many numbers an action has.
+        layout: what the last axis of an input holds, in order: names and shapes; empty where it is one thing.
+        points: so many times in learning each task its own test is taken, for a learning curve.
     """
 
     name: str
@@ -297,6 +306,8 @@ class StreamInfo:
     classes: int
     setting: Setting
     kind: str = "classification"
+    layout: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    points: int = 0
 
 
 @dataclass(frozen=True)
@@ -309,6 +320,7 @@ class Stream:
         class_names: by class id; empty where the classes have no names.
         texts: of an image-text stream, the prompts of each class, by class id; the first is for training.
         meta: facts for the record, such as angles.
+        layout, points: as in `StreamInfo`.
     """
 
     name: str
@@ -323,6 +335,8 @@ class Stream:
     meta: Mapping[str, Any] = field(default_factory=dict)
     texts: tuple[tuple[str, ...], ...] = ()
     controls: tuple[Control, ...] = ()
+    layout: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    points: int = 0
 
     def __post_init__(self) -> None:
         if len(self.tasks) != len(self.tests):
@@ -349,7 +363,8 @@ class Stream:
     @property
     def info(self) -> StreamInfo:
         """What a strategy is told before the first task."""
-        return StreamInfo(self.name, self.tasks[0].train.input_shape, self.classes, self.setting, self.kind)
+        shape = self.tasks[0].train.input_shape
+        return StreamInfo(self.name, shape, self.classes, self.setting, self.kind, self.layout, self.points)
 
     @property
     def test_sizes(self) -> list[int]:

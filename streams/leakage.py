@@ -46,7 +46,10 @@ def duplicates(train: Data, held: Data) -> int:
 
 
 def row_hashes(samples: Tensor | np.ndarray | Rows, targets: Tensor, chunk: int = 1024) -> np.ndarray:
-    """[N] uint64, equal for rows of equal bytes and label: a sum of 32-bit words times odd 64-bit constants."""
+    """[N] uint64, equal for rows of equal bytes and target: sums of 32-bit words times odd 64-bit constants."""
+    if targets.ndim > 1:  # what is to be done, in numbers
+        told = targets.flatten(1)
+        return row_hashes(samples, targets.new_zeros(len(targets)), chunk) + row_hashes(told, told.new_ones(len(told)))
     n, width = len(samples), int(np.prod(samples.shape[1:])) * _numpy(samples[:1]).itemsize
     words = -(-width // 4)
     chunk = max(1, min(chunk, 2**26 // max(width, 1)))  # bounds the memory it takes
@@ -60,8 +63,8 @@ def row_hashes(samples: Tensor | np.ndarray | Rows, targets: Tensor, chunk: int 
     return hashes
 
 
-def _row(data: Data, index: int) -> tuple[bytes, int]:
-    return _numpy(data.samples[int(index)]).tobytes(), int(data.targets[int(index)])
+def _row(data: Data, index: int) -> tuple[bytes, bytes]:
+    return _numpy(data.samples[int(index)]).tobytes(), _numpy(data.targets[int(index)]).tobytes()
 
 
 def _numpy(array: Tensor | np.ndarray) -> np.ndarray:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..base.errors import UsageError
 from .sources import data_root
 from .sources.cifar import LAYOUTS
+from .sources.libero.names import SUITES
+from .sources.libero.suites import suite_need
 from .sources.mtil import DOMAINS, domain_need
 from .sources.needs import Need, idx_files, need
 from .sources.notmnist import HOME as LETTERS
@@ -62,6 +65,11 @@ def needs(name: str, data: str | Path | None = None) -> list[Need]:
 def _need(name: str, root: Path, published: list[Published]) -> Need:
     if SAME.get(name, name) in DOMAINS:
         return dataclasses.replace(domain_need(SAME.get(name, name), root), name=name)
+    if name == "metaworld":
+        there, get = find_spec(name) is not None, 'pip install "carryover[robot]"; what experts show is recorded then'
+        return Need(name, there, str(root / name), () if there else ("its package",), get, False)
+    if name in SUITES:
+        return suite_need(name, root)
     if name in FILED:
         return need(name, root, *FILED[name])
     for source in published:

@@ -471,7 +471,7 @@ def test_a_table_fits_a_narrow_terminal(tmp_path):
     table = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).replace("\r", "\n").splitlines()
     table = table[next(i for i, line in enumerate(table) if "ACC %" in line) :]
     assert answer.code == 0 and all(len(line) <= 80 and "…" not in line for line in table)
-    assert any("lr=0.01" in line for line in table) and any("forgetting %" in line for line in table)
+    assert any("lr=0.01" in line for line in table) and any("Forgetting %" in line for line in table)
 
 
 def test_an_error_on_a_terminal_is_the_line_alone(tmp_path):

@@ -606,7 +606,7 @@ def test_options_of_a_users_stream(place, fresh):
     write(place / "mine.py", MAKE + "f = load_stream('split-digits')\ndef g(*, n: int = 2): return f\n")
     refused(place, ["run", "er", "mine.py:f", "--set", "stream.n=2"], USAGE, "takes no option 'n'")
     refused(place, ["run", "er", "mine.py:g", "--set", "stream.n=x"], USAGE, "must be an integer")
-    refused(place, ["run", "er", "mine.py:g", "--set", "stream.m=2"], USAGE, "Available: n, setting")
+    refused(place, ["run", "er", "mine.py:g", "--set", "stream.m=2"], USAGE, "Available: n, scored_on, setting")
 
 
 BUGGY = """

@@ -128,6 +128,7 @@ def test_the_shipped_weights_are_the_recorded_ones():
     assert {name: recipe[name] for name in asdict(Recipe())} == asdict(Recipe())
 
 
+@pytest.mark.slow
 def test_frozen_prototypes_get_it_partly_right(mini):
     taken, _ = run_seed(load_strategy("simplecil")(), mini, 0)
     share = sum(taken.correct[-1]) / sum(mini.test_sizes)

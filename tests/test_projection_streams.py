@@ -348,6 +348,7 @@ def test_a_stand_in_is_the_same_from_call_to_call(mini):
     assert check_stream(lambda: next(builds)) == mini.fingerprint
 
 
+@pytest.mark.slow
 def test_classes_of_a_family_look_more_alike_than_those_of_others():
     stream = load_stream("cifar100-superclasses-mini")
     assert [task.name for task in stream][:2] == ["A with marks", "C with marks"]

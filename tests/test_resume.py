@@ -175,7 +175,7 @@ def kill_repeatedly(name: str, kills: int, seed: int, whole: Path, out: Path) ->
         assert (out / bits).read_bytes() == (whole / bits).read_bytes()
 
 
-@pytest.fixture(scope="module", params=["er", "gem"])
+@pytest.fixture(scope="module", params=[pytest.param("er", marks=pytest.mark.slow), "gem"])
 def uninterrupted(request, tmp_path_factory):
     out = tmp_path_factory.mktemp(request.param) / "whole"
     subprocess.run(command(request.param, out), check=True, capture_output=True)

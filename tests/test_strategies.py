@@ -29,7 +29,7 @@ NAMES = FROM_SCRATCH
 ALL = ["til", "cil", "dil", "online", "task-free"]
 TOLD = ["til", "cil", "dil", "online"]  # of boundaries
 CERTIFIED = {"finetune": ALL, "er": ALL, "ewc": TOLD[:3], "gpm": TOLD[:3]}
-CERTIFIED |= {name: ["til"] for name in ("independent", "trgp", "cuber")}
+CERTIFIED |= {name: ["til"] for name in ("independent", "packnet", "trgp", "cuber")}
 
 
 @pytest.mark.parametrize("name", NAMES)

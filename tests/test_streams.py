@@ -70,9 +70,9 @@ def test_every_announced_stream_says_what_it_is():
         assert set(entry.options) == {"embedded", "setting", "needs"}
         assert entry.options["embedded"] == (not entry.options["needs"])
         options = stream_options(registry.load(entry.name))
-        assert {"n_tasks", "seed", "train_per_task"} <= set(options)
+        assert {"n_tasks", "seed"} <= set(options) and {"train_per_task", "demonstrations"} & set(options)
         if entry.options["embedded"]:
-            made = load_stream(entry.name)
+            made = load_stream(entry.name, **({"demonstrations": 2} if "demonstrations" in options else {}))
             assert (made.name, made.setting.name) == (entry.name, entry.options["setting"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from carryover.strategies import Context, registry
 from carryover.strategies.core import Strategy, load_strategy
-from carryover.streams.core import CIL, TIL, Control, Data, LabelledTest, Setting, Stream, StreamInfo, Task
+from carryover.streams.core import CIL, DIL, TIL, Control, Data, LabelledTest, Setting, Stream, StreamInfo, Task
 from torch import Tensor
 
 # those that train a network of their own from scratch, on inputs of any shape; the others stand on a pre-trained one
@@ -75,3 +75,52 @@ def captioned(tasks: int = 3, train: int = 16, test: int = 12, controls: bool = 
     texts = tuple((f"a picture of a {word} thing", f"the {word}") for word in WORDS[: 2 * tasks])
     beside = Control("control", LabelledTest(pictures(TIL, 1, train, test, noise=0.8).tests[0].data), texts[:2])
     return dataclasses.replace(stream, kind="image-text", texts=texts, controls=(beside,) if controls else ())
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """Attempts to come near a target [2] from points [N, 2] of the plane, in six steps."""
+
+    starts: Tensor
+    target: Tensor
+    said: Tensor
+    history: int = 1
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def score(self, predict: Any, batch_size: int = 1024) -> Tensor:
+        return torch.cat([self._attempt(predict, at) for at in self.starts.split(batch_size)])
+
+    def _attempt(self, predict: Any, at: Tensor) -> Tensor:
+        near = torch.zeros(len(at), dtype=torch.bool)
+        for _ in range(6):
+            near |= (at - self.target).norm(dim=1) < 0.3
+            at = at + 0.4 * predict(seen(at, self.said, self.history))[:, :2]
+        return near
+
+    def digest(self) -> str:
+        return repr([self.starts.tolist(), self.target.tolist()])
+
+
+def seen(at: Tensor, said: Tensor, history: int = 1) -> Tensor:
+    """Inputs [N, H, 2 + T] at points [N, 2], which have always been there."""
+    return torch.cat([at, said.expand(len(at), -1)], 1)[:, None].expand(-1, history, -1)
+
+
+def reaching(setting: Setting = DIL, tasks: int = 3, train: int = 24, test: int = 5, points: int = 4) -> Stream:
+    """A policy stream: a corner a task, told one-hot; what is shown is the way there, one in six counting double."""
+    draw = torch.Generator().manual_seed(0)
+    corners = torch.tensor([[0.7, 0.7], [-0.7, -0.7], [0.7, -0.7], [-0.7, 0.7]])
+    parts, tests = [], []
+    for t, said in enumerate(torch.eye(tasks)):
+        data = []
+        for count in (train, max(train // 4, 2)):
+            at = 2 * torch.rand(count, 2, generator=draw) - 1
+            way = torch.cat([(3 * (corners[t] - at)).clamp(-1, 1), torch.ones(count, 1)], 1)
+            weight = 1.0 + (torch.arange(count) % 6 == 0)
+            data.append(Data(seen(at, said).clone(), torch.cat([way, weight[:, None]], 1)))
+        parts.append(Task(t, f"corner {t}", (0, 1, 2), *data))
+        tests.append(Reach(2 * torch.rand(test, 2, generator=draw) - 1, corners[t], said))
+    layout = {"robot": (2,), "task": (tasks,)}
+    return Stream("reaching", 1, setting, parts, tests, 3, kind="policy", layout=layout, points=points)

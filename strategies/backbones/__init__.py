@@ -30,6 +30,10 @@ def build(name: str, info: StreamInfo, **options: Any) -> nn.Module:
     for option in options:
         if option not in allowed:
             raise unknown(f"option of the model {name}", option, allowed)
+    if "layout" in allowed:  # of inputs that hold several things
+        if not info.layout or "layout" in options:
+            raise UsageError(f"the model {name} reads what a robot sees, and {info.name} does not show that.")
+        options = {**options, "layout": info.layout}
     try:
         return function(info.shape, info.classes, **options)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -70,4 +70,3 @@ def scaled(width: float, *sizes: int) -> list[int]:
     if not 0 < width < math.inf:
         raise ValueError(f"width={width!r} must be a positive factor")
     return [max(1, round(width * size)) for size in sizes]
-

@@ -109,8 +109,9 @@ def is_head(name: str) -> bool:
 def set_rates(optimizer: Any, config: TrainConfig, step: int, total: int, reductions: int = 0) -> None:
     """Learning rates before step `step` of the `total` steps of a task, by the schedule.
 
-    "cosine" falls from the base rate to 0; "step" takes a tenth from `drop_at` of the steps on; "plateau" has divided
-    it `reductions` times. All of them begin after the share `warmup` of the steps, over which the rates rise linearly.
+    "cosine" falls from the base rate to the share `floor` of it; "step" takes a tenth from `drop_at` of the steps on;
+    "plateau" has divided it `reductions` times. All of them begin after the share `warmup` of the steps, over which the
+    rates rise linearly.
     """
     rising = round(config.warmup * total)
     if config.schedule == "constant" and not rising:
@@ -119,7 +120,7 @@ def set_rates(optimizer: Any, config: TrainConfig, step: int, total: int, reduct
     if step < rising:
         factor = (step + 1) / rising
     elif config.schedule == "cosine":
-        factor = (1 + math.cos(math.pi * done)) / 2
+        factor = config.floor + (1 - config.floor) * (1 + math.cos(math.pi * done)) / 2
     elif config.schedule == "plateau":
         factor = config.lr_factor**-reductions
     elif config.schedule == "step":

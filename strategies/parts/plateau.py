@@ -58,7 +58,7 @@ class Plateau:
         """Take in the loss after a pass; one that is no number is not better."""
         if loss < self.best:
             self.best, self.bad = loss, 0
-            self.weights = {name: value.detach().clone() for name, value in _learnt(model).items()}
+            self.weights = {name: value.detach().clone() for name, value in learnt(model).items()}
             return
         self.bad += 1
         if self.bad >= self.config.patience:
@@ -68,9 +68,9 @@ class Plateau:
     @torch.no_grad()
     def settle(self, model: nn.Module) -> None:
         """The task is over: the best weights come back, and all is forgotten."""
-        learnt = _learnt(model) if self.weights else {}
+        here = learnt(model) if self.weights else {}
         for name, value in self.weights.items():
-            learnt[name].copy_(value)
+            here[name].copy_(value)
         self.forget()
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,6 +101,6 @@ def mean_loss(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: 
     return float(total) / len(data)
 
 
-def _learnt(model: nn.Module) -> dict[str, Tensor]:
+def learnt(model: nn.Module) -> dict[str, Tensor]:
     """What training writes to: a frozen body may be a hundred times that."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad} | dict(model.named_buffers())

@@ -48,9 +48,7 @@ class Prototypes:
 
 
 @torch.no_grad()
-def start_rows(
-    head: nn.Linear, features: Tensor, y: Tensor, objective: Classification, scale: float = 10.0
-) -> None:
+def start_rows(head: nn.Linear, features: Tensor, y: Tensor, objective: Classification, scale: float = 10.0) -> None:
     """Set the rows of the new classes in `y` [N] so that their logits are about `scale` x cosine to the class mean.
 
     A row trained from zero against the classes of its task alone says nothing of its size beside other tasks' rows;

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +41,30 @@ def decoded(name: str, pictures: Sequence[Picture], folders: Sequence[Path], sid
         "recipe": f"RGB, short side to {side} pixels (bicubic), middle {side}x{side}",
         "version": 1,
     }
-    paths = [folder / f"{name}-{side}.npy" for folder in folders]
+    shape = (len(pictures), 3, side, side)
+    return stored(name, f"{name}-{side}.npy", header, shape, _squares(pictures, side), folders)
+
+
+def stored(
+    name: str, file: str, header: dict, shape: tuple[int, ...], pieces: Iterator[np.ndarray], folders: Sequence[Path]
+) -> np.ndarray:
+    """Images [N, ...] uint8 as a read-only memory map: one of `folders` has it, or it is made from `pieces`, once.
+
+    Args:
+        name: of messages.
+        file: the map's, ending in .npy; a .json beside it holds the header.
+        header: what the map is made from; a map with another header is made anew.
+        pieces: gives the images in order, some at a time; nothing is drawn from it if the map is there.
+    """
+    paths = [folder / file for folder in folders]
     for path in paths:
-        found = _opened(path, header, (len(pictures), 3, side, side))
+        found = _opened(path, header, shape)
         if found is not None:
             return found
     path = next((path for path in paths if _writable(path.parent)), paths[0])
-    _make(path, name, pictures, side)
+    _make(path, name, shape, pieces)
     write_atomic(path.with_suffix(".json"), canonical(header))
-    found = _opened(path, header, (len(pictures), 3, side, side))
+    found = _opened(path, header, shape)
     if found is None:
         raise StorageError(f"{path} was written but does not read back; is the disk sound?")
     return found
@@ -85,22 +101,19 @@ def _opened(path: Path, header: dict, shape: tuple[int, ...]) -> np.ndarray | No
     return found if whole and found.shape == shape and found.dtype == np.uint8 else None
 
 
-def _make(path: Path, name: str, pictures: Sequence[Picture], side: int) -> None:
+def _make(path: Path, name: str, shape: tuple[int, ...], pieces: Iterator[np.ndarray]) -> None:
     """Write the map under a temporary name, then rename it: a reader sees a whole one or none."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    size = len(pictures) * 3 * side * side
-    tell = _Progress(f"{name}: decoding {len(pictures):,} images, once, into {path} ({size / 1e9:.1f} GB)")
-    pool = ThreadPoolExecutor(cores())
+    count, size, done = shape[0], math.prod(shape), 0
+    tell = _Progress(f"{name}: decoding {count:,} images, once, into {path} ({size / 1e9:.1f} GB)")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            shape = (len(pictures), 3, side, side)
+        with open(temporary, "wb") as file, closing(pieces):
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for start in range(0, len(pictures), PIECE):
-                piece = pictures[start : start + PIECE]
-                for pixels in pool.map(lambda picture: square(picture, side), piece):
-                    file.write(pixels)
-                tell(f"{name}: {start + len(piece):,} of {len(pictures):,} images decoded")
+            for piece in pieces:
+                file.write(np.ascontiguousarray(piece))
+                done += len(piece)
+                tell(f"{name}: {done:,} of {count:,} images decoded")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -109,9 +122,18 @@ def _make(path: Path, name: str, pictures: Sequence[Picture], side: int) -> None
         reason = f"cannot be written: {error.strerror}. It needs {size / 1e9:.1f} GB"
         raise StorageError(f"{path} {reason}; --data names another folder of data sets.") from None
     finally:
-        pool.shutdown(cancel_futures=True)
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _squares(pictures: Sequence[Picture], side: int) -> Iterator[np.ndarray]:
+    """Pixels [n, 3, side, side] of n pictures after the other, decoded on all cores."""
+    pool = ThreadPoolExecutor(cores())
+    try:
+        for start in range(0, len(pictures), PIECE):
+            yield np.stack(list(pool.map(lambda picture: square(picture, side), pictures[start : start + PIECE])))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Progress:
