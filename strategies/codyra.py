@@ -27,7 +27,7 @@ threshold=0: 53.9, 59.2, 58.9, 70.3 (seed 0).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +37,9 @@ from torch.nn.utils import parametrize
 from ..base.errors import UsageError
 from ..streams.batches import Batch, steps_per_epoch
 from ..streams.core import StreamInfo, Task
-from .config import Amount, Count, NonNegative, Positive, Share
+from .config import Count, NonNegative, Share, WordsConfig
 from .context import Context
-from .core import GradientStrategy, TrainConfig, strategy
+from .core import GradientStrategy, strategy
 from .parts.low_rank import attach, begin, merge, ranks, shrink
 from .parts.objective import Classification
 
@@ -48,7 +48,7 @@ BETAS = (0.9, 0.9999)
 
 
 @dataclass(frozen=True)
-class CoDyRAConfig(TrainConfig):
+class CoDyRAConfig(WordsConfig):
     """rank: components of each update at first.
 
     dense: share of a task's steps before the first threshold.
@@ -57,14 +57,6 @@ class CoDyRAConfig(TrainConfig):
     modules: words, separated by commas, one of which is in the name of a layer that learns; "" means all.
     """
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
-    model: str = "clip-micro"
-    lr: Positive = 5e-4
-    steps: Amount = 81
-    batch_size: Count = 64
-    schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
-    warmup: Share = 0.1
-    label_smoothing: Share = 0.2
     rank: Count = 16
     dense: Share = 0.5
     threshold: NonNegative = 0.005

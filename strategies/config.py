@@ -71,6 +71,20 @@ class TrainConfig:
     selection: Literal["last", "validation", "simulator"] = "last"
 
 
+@dataclass(frozen=True)
+class WordsConfig(TrainConfig):
+    """Where nothing else is said, an image-text model learns a task as on MTIL (Zheng et al., 2023), shorter."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    model: str = "clip-micro"
+    lr: Positive = 5e-4
+    steps: Amount = 81
+    batch_size: Count = 64
+    schedule: Schedule = "cosine"
+    warmup: Share = 0.1
+    label_smoothing: Share = 0.2
+
+
 def configure(Config: type, settings: Mapping[str, Any], owner: str) -> Any:
     """A config from settings. Unknown names answer with the nearest, wrong values with what is expected.
 

@@ -25,28 +25,20 @@ from torch import Tensor
 from ..base.seeds import torch_generator
 from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
-from .config import Amount, Count, NonNegative, Positive, Share
+from .config import Count, NonNegative, Positive, WordsConfig
 from .context import Context
-from .core import GradientStrategy, TrainConfig, strategy
+from .core import GradientStrategy, strategy
 from .parts.distillation import both_ways
 from .parts.gradients import with_weights
 
 
 @dataclass(frozen=True)
-class LwFVRConfig(TrainConfig):
+class LwFVRConfig(WordsConfig):
     """image_distillation, text_distillation: weights of the two distributions, over sentences and over images.
 
     sentences: "random", `count` of `length` words each, or "classes". temperature, text_side: as in `zscl`.
     """
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
-    model: str = "clip-micro"
-    lr: Positive = 5e-4
-    steps: Amount = 81
-    batch_size: Count = 64
-    schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
-    warmup: Share = 0.1
-    label_smoothing: Share = 0.2
     image_distillation: NonNegative = 1.0
     text_distillation: NonNegative = 1.0
     temperature: Positive = 2.0

@@ -31,9 +31,9 @@ from torch import Tensor
 
 from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
-from .config import Amount, Count, NonNegative, Positive, Share
+from .config import Amount, Count, NonNegative, Positive, WordsConfig
 from .context import Context
-from .core import GradientStrategy, TrainConfig, strategy
+from .core import GradientStrategy, strategy
 from .parts.averaging import Average
 from .parts.distillation import both_ways
 from .parts.gradients import pull
@@ -42,7 +42,7 @@ from .parts.reference import reference
 
 
 @dataclass(frozen=True)
-class ZSCLConfig(TrainConfig):
+class ZSCLConfig(WordsConfig):
     """image_distillation, text_distillation: weights of the two distributions, over sentences and over images.
 
     temperature: of both. text_side: who embeds the sentences for the student, see above.
@@ -51,14 +51,6 @@ class ZSCLConfig(TrainConfig):
     a step. captions: sentences, 0 means all.
     """
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
-    model: str = "clip-micro"
-    lr: Positive = 5e-4
-    steps: Amount = 81
-    batch_size: Count = 64
-    schedule: Literal["constant", "cosine", "step", "plateau"] = "cosine"
-    warmup: Share = 0.1
-    label_smoothing: Share = 0.2
     image_distillation: NonNegative = 1.0
     text_distillation: NonNegative = 1.0
     temperature: Positive = 2.0

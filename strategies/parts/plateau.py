@@ -58,19 +58,16 @@ class Plateau:
         """Take in the loss after a pass; one that is no number is not better."""
         if loss < self.best:
             self.best, self.bad = loss, 0
-            self.weights = {name: value.detach().clone() for name, value in learnt(model).items()}
+            self.weights = kept(model)
             return
         self.bad += 1
         if self.bad >= self.config.patience:
             self.bad = 0
             self.reductions += 1
 
-    @torch.no_grad()
     def settle(self, model: nn.Module) -> None:
         """The task is over: the best weights come back, and all is forgotten."""
-        here = learnt(model) if self.weights else {}
-        for name, value in self.weights.items():
-            here[name].copy_(value)
+        bring_back(model, self.weights)
         self.forget()
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,6 +98,19 @@ def mean_loss(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: 
     return float(total) / len(data)
 
 
-def learnt(model: nn.Module) -> dict[str, Tensor]:
+def kept(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of what training writes to, by name."""
+    return {name: value.detach().clone() for name, value in _learnt(model).items()}
+
+
+@torch.no_grad()
+def bring_back(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Write copies back; none leave everything as it is."""
+    here = _learnt(model) if weights else {}
+    for name, value in weights.items():
+        here[name].copy_(value)
+
+
+def _learnt(model: nn.Module) -> dict[str, Tensor]:
     """What training writes to: a frozen body may be a hundred times that."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad} | dict(model.named_buffers())

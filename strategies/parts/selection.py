@@ -12,10 +12,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .plateau import learnt
+from .plateau import bring_back, kept
 
 POINTS = 10
 
@@ -52,14 +51,11 @@ class Selection:
         """Keep the weights if they are better than all before."""
         if merit > self.best:
             self.best = merit
-            self.weights = {name: value.detach().clone() for name, value in learnt(model).items()}
+            self.weights = kept(model)
 
-    @torch.no_grad()
     def settle(self, model: nn.Module) -> None:
         """The task is over: the best weights come back."""
-        here = learnt(model) if self.weights else {}
-        for name, value in self.weights.items():
-            here[name].copy_(value)
+        bring_back(model, self.weights)
         self.forget()
 
     def state_dict(self) -> dict[str, Any]:
