@@ -495,8 +495,15 @@ def living(group: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("how", "workers"),
+    [
+        (signal.SIGINT, 1),
+        (signal.SIGKILL, 2),
+        *(pytest.param(*rest, marks=pytest.mark.slow) for rest in ((signal.SIGINT, 2), (signal.SIGKILL, 1))),
+        *(pytest.param(signal.SIGTERM, workers, marks=pytest.mark.slow) for workers in (1, 2)),
+    ],
+)
 def test_interrupted(tmp_path, workers, how):
     """One line within two seconds, no process left behind, and a resumed run ends as if never stopped."""
     words = ["run", "er", "split-digits", "--set", "epochs=40", "--seeds", "0..1", "--checkpoint-every", "0.1"]

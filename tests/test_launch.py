@@ -403,7 +403,13 @@ def test_shipped_benchmarks_make_sense(name):
             assert setting not in benchmark.strategies.get(strategy, {})  # what is shared is shared
 
 
-@pytest.mark.parametrize("name", [name for name in names() if load_benchmark(name).embedded])
+SLOW = {"split-miniimagenet-mini"}  # its pictures take ten seconds to draw
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in names() if load_benchmark(n).embedded],
+)
 def test_embedded_benchmarks_are_what_their_manifests_pin(name):
     benchmark = load_benchmark(name)
     stream = RunSpec("finetune", name).stream()

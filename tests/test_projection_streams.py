@@ -318,7 +318,10 @@ MINIS = {
 }
 
 
-@pytest.fixture(scope="module", params=MINIS)
+LARGE = pytest.mark.slow  # its pictures take ten seconds to draw
+
+
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=[LARGE] * ("imagenet" in n)) for n in MINIS])
 def mini(request):
     return load_stream(request.param)
 
