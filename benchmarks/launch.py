@@ -123,6 +123,7 @@ class RunSpec:
                 classes=[list(task.classes) for task in stream],
                 test_sizes=stream.test_sizes,
                 train_sizes=[len(task.train) for task in stream],
+                scored_on=stream.meta.get("scored_on", "test"),
                 controls={control.name: len(control.test) for control in stream.controls},
             ),
             strategy=StrategyRef(

@@ -27,6 +27,7 @@ def ledger(strategy: Strategy, context: Context) -> Cost:
         for name, value in layer.state_dict().items()
         if name not in _NOT_STATE and not isinstance(getattr(layer, name, None), Memory)
     ]
+    kept += [tensor_bytes(getattr(layer, name, None)) for layer in layers for name in layer.remade]
     networks = strategy.networks()
     return Cost(
         train_flops=context.meter.flops["train"],

@@ -45,7 +45,8 @@ def plot_tradeoff(records: Sequence[RunRecord], x: str, y: str, folder: str | Pa
     high = max(side, step * len(rows))
     with style():
         figure = new_figure(0.6 + side + 0.35 + text_width([name for name, _, _ in rows]), 0.45 + high + 0.5)
-        title(figure, arrived(*records), "", "mean and 95 % interval over seeds")
+        sure = any(row[2]["ci95"] for row in rows)
+        title(figure, arrived(*records), "", "mean and 95 % interval over seeds" if sure else "mean over seeds")
         ax = new_axes(figure, 0.6, 0.45, side, high)
         key = new_axes(figure, 0.6 + side + 0.2, 0.45, 0.2, step * len(rows))
         for i, (name, across, up) in enumerate(rows):

@@ -66,6 +66,7 @@ class StreamRef(Model):
     test_sizes: list[Count]
     train_sizes: list[Count] = []
     controls: dict[Text, Count] = {}  # tests outside the stream, and their sizes
+    scored_on: Text = "test"  # or "validation", for choosing settings
 
 
 class StrategyRef(Model):
@@ -117,6 +118,7 @@ class Usage(Model):
     drawn: list[Count] = []  # training samples drawn from each task; over its size, the passes
     task_id_reads: Count = 0  # at test
     pretrained: Pretrained | None = None
+    outside: dict[Text, Digest] = {}  # data from outside the stream that it learnt from, by setting
     success_reads: Count = 0  # of its own successes in a task's test while it learnt it: not ranked
     test_batch: Count | None = None  # test samples predicted together, where a prediction depended on it: not ranked
 

@@ -10,7 +10,7 @@ moment and picked up from its last checkpoint with the same result, bit for bit 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -276,6 +276,7 @@ class _Position:
             self.strategy.name,
             flat(self.strategy.config),
             None if weights is None else weights.sha256,
+            dict(told_outside(self.strategy)),
         ]
 
     def restore(self, path: Path) -> None:
@@ -319,6 +320,7 @@ class _Position:
                 task_id_reads=self.evaluator.task_id_reads,
                 pretrained=pretrained(self.strategy),
                 test_batch=self.strategy.test_batch,
+                outside=dict(told_outside(self.strategy)),
                 success_reads=self.context.success_reads,
             ),
             measured=Measured(
@@ -391,6 +393,11 @@ class _Clock:
         self.state.spent[purpose or self.purpose] += now - self.entered
         self.state.spent[f"{purpose or self.purpose}_cpu"] += cpu - self.entered_cpu
         self.entered, self.entered_cpu = now, cpu
+
+
+def told_outside(strategy: Strategy) -> Mapping[str, str]:
+    """Digests of what a strategy, or the one that it is wrapped around, learns from beside the stream."""
+    return strategy.outside if strategy.inner is None else told_outside(strategy.inner)
 
 
 @contextmanager

@@ -192,6 +192,8 @@ def _title(record: RunRecord) -> str:
     title = f"{record.strategy.name} on {stream.name} v{stream.version} ({stream.setting}, {tasks})"
     if benchmark.version:
         title += f", benchmark {benchmark.name} v{benchmark.version}"
+    if stream.scored_on != "test":
+        title += f", scored on {stream.scored_on} data"
     if benchmark.deviations:
         title += f", deviating in {', '.join(benchmark.deviations[:3])}{' ...' * (len(benchmark.deviations) > 3)}"
     return title

@@ -153,7 +153,7 @@ def division(findings: list[Finding]) -> Literal["ranked", "open", "incomplete",
     codes = {finding.code for finding in findings}
     if any(code.startswith("E") for code in codes):
         return "invalid"
-    return "open" if codes & {"N202", "N203", "N204", "N205"} else "incomplete" if "N201" in codes else "ranked"
+    return "open" if codes & {"N202", "N203", "N204", "N205", "N206"} else "incomplete" if "N201" in codes else "ranked"
 
 
 def refuse(findings: list[Finding], where: str | Path) -> None:
@@ -244,6 +244,8 @@ def _divisions(record: RunRecord, manifest: Manifest | None) -> Iterator[Finding
         yield Finding("N202", "open-division", f"departs from the protocol in {_listed(departures)}.")
     if any(run.usage.test_batch for run in record.runs):
         yield Finding("N203", "test-batch", "test samples were answered for together, and a batch tells its task.")
+    if record.stream.scored_on != "test":
+        yield Finding("N206", "not-the-test", f"it was scored on {record.stream.scored_on} data.")
     if any(run.usage.success_reads for run in record.runs):
         yield Finding("N205", "chosen-by-test", "it chose its weights by the successes in the test itself.")
     started = _weights(record)

@@ -61,6 +61,10 @@ class Strategy:
     # how many test samples are predicted together, where a prediction depends on it, as in some published codes; such a
     # run is marked in its record and not ranked
     test_batch: int | None = None
+    # attributes that the ledger counts though no checkpoint holds them, because they can be made again
+    remade: ClassVar[tuple[str, ...]] = ()
+    # digests of data from outside the stream that it learns from, by setting; told by `setup`, kept in the record
+    outside: Mapping[str, str] = {}
     inner: Strategy | None = None  # one that it is wrapped around, whose memories and state the ledger counts, too
 
     def __init__(self, config: Any = None, **settings: Any) -> None:
@@ -83,11 +87,6 @@ class Strategy:
     def learn(self, task: Task) -> None:
         """Learn one task. After a checkpoint was loaded in the middle of it, go on from there."""
         raise NotImplementedError
-
-    def _merit(self, task: Task) -> float:
-        if self.config.selection == "simulator":
-            return self.context.success
-        return -mean_loss(self.model, self.validation_loss, self.validation_data(task), self.context)
 
     def predict(self, inputs: Tensor, query: Query) -> Tensor:
         """Class ids [B] for float inputs [B, ...], each one of `query.classes`, whatever the other rows are."""
@@ -203,6 +202,11 @@ class GradientStrategy(Strategy):
         self.model.eval()
         self.end_task(task)
         self.step = 0
+
+    def _merit(self, task: Task) -> float:
+        if self.config.selection == "simulator":
+            return self.context.success
+        return -mean_loss(self.model, self.validation_loss, self.validation_data(task), self.context)
 
     def predict(self, inputs: Tensor, query: Query) -> Tensor:
         """The best of the query's classes for each input."""

@@ -101,7 +101,7 @@ class EWC(GradientStrategy):
     def _fisher(self, task: Task) -> list[Tensor]:
         samples, at_once = self.config.fisher_samples, self.config.fisher_batch
         labels = self._sampled if self.config.fisher == "true" else None
-        loss = self.objective.loss
+        loss = self.objective.nll
         return list(information(self.model, loss, task.train, self.context, samples, at_once, labels).values())
 
     @torch.no_grad()

@@ -43,6 +43,10 @@ class L2Start(GradientStrategy):
         free = self.tasks_begun == 1 and getattr(self.model, "pretrained", None) is None
         self.start = [] if free else [p.detach().clone() for p in trained(self.model)]
 
+    def end_task(self, task: Task) -> None:
+        """Nothing is kept between tasks."""
+        self.start = []
+
     def adjust_gradients(self, batch: Batch) -> None:
         """2 lambda (theta - theta_start)."""
         if self.start:

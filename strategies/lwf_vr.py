@@ -73,11 +73,17 @@ class LwFVR(GradientStrategy):
         with torch.no_grad(), self.context.meter.work("train", "teacher", *self.tokens.shape):
             self.taught = F.normalize(self.model.encode_text(self.tokens), dim=1)  # [N, D]
 
+    def end_task(self, task: Task) -> None:
+        """No teacher is kept between tasks."""
+        self.teacher = {}
+
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy on the task, and distillation on its own images."""
         z = self.model(batch.x)
         with torch.no_grad():
+            self.model.eval()  # the teacher answers as it did at test
             seen = with_weights(self.model, self.teacher, self.model, batch.x)
+            self.model.train()
         texts = self.taught
         if self.config.text_side == "student":
             texts = F.normalize(self.model.encode_text(self.tokens), dim=1)

@@ -7,10 +7,10 @@ average is kept. A mean teacher's average (Tarvainen and Valpola, NeurIPS 2017) 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .config import Count, Share
 from .core import strategy
-from .parts.averaging import Rule
 from .weight_average import WeightAverage, WeightAverageConfig
 
 
@@ -18,7 +18,7 @@ from .weight_average import WeightAverage, WeightAverageConfig
 class MomentumInterpolationConfig(WeightAverageConfig):
     """every, decay: of the average. The rest as in `weight-average`."""
 
-    rule: Rule = "ema"
+    rule: Literal["ema"] = "ema"
     every: Count = 1
     decay: Share = 0.95
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from ..streams.core import Data, Query, StreamInfo, Task
 from .config import Amount, Count, Share
 from .context import Context
 from .core import GradientStrategy, Strategy, TrainConfig, load_strategy, strategy
-from .parts.averaging import Rule, averaging
+from .parts.averaging import OVER_STEPS, Rule, averaging
 from .parts.fisher import information
 
 
@@ -32,7 +32,7 @@ class WeightAverageConfig(TrainConfig):
 
     rule: "uniform", "ema", "wise", "fisher" or "ties". every: steps between the weights that count. decay: of "ema".
     share: of the end of the task in "wise". density: share of a task's change that "ties" keeps. fisher_samples:
-    training samples behind the information of "fisher"; 0 means all.
+    training samples behind the information of "fisher"; 0 means all. fisher_batch: so many of them at once.
     """
 
     around: str = "finetune"
@@ -43,6 +43,7 @@ class WeightAverageConfig(TrainConfig):
     share: Share = 0.8
     density: Share = 0.2
     fisher_samples: Amount = 200
+    fisher_batch: Count = 64
 
 
 @strategy("weight-average", needs=("boundaries",))
@@ -59,7 +60,14 @@ class WeightAverage(Strategy):
         kind = load_strategy(self.config.around)
         if not issubclass(kind, GradientStrategy) or issubclass(kind, WeightAverage):
             raise UsageError(f"{self.name}: around={self.config.around} does not learn by gradient steps.")
-        shared = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(TrainConfig)}
+        if taken := [name for name in self.config.around_options if name in {f.name for f in fields(TrainConfig)}]:
+            raise UsageError(f"{self.name}: around.{taken[0]} is a setting of both. Set {taken[0]} itself.")
+        if (self.config.selection != "last" or self.config.schedule == "plateau") and self.config.rule in OVER_STEPS:
+            raise UsageError(
+                f"{self.name}: rule={self.config.rule} keeps the mean of all weights, whichever selection or "
+                "schedule=plateau find best. Leave one of them out."
+            )
+        shared = {field.name: getattr(self.config, field.name) for field in fields(TrainConfig)}
         options = shared.pop("model_options")
         self.inner = kind(
             **shared, **{f"model.{key}": value for key, value in options.items()}, **self.config.around_options
@@ -74,6 +82,11 @@ class WeightAverage(Strategy):
         self.inner.after_step = lambda batch: self._after_step(after, batch)
         self.inner.end_task = lambda task: self._end_task(end, task)
         self.inner.setup(info, context)
+
+    @property
+    def test_batch(self) -> int | None:
+        """As the inner strategy."""
+        return None if self.inner is None else self.inner.test_batch
 
     def learn(self, task: Task) -> None:
         """As the inner strategy."""
@@ -94,8 +107,8 @@ class WeightAverage(Strategy):
         then(task)
 
     def _information(self, task: Task) -> list[Tensor]:
-        inner, samples = self.inner, self.config.fisher_samples
-        found = information(inner.model, inner.objective.loss, task.train, self.context, samples)
+        inner, samples, at_once = self.inner, self.config.fisher_samples, self.config.fisher_batch
+        found = information(inner.model, inner.objective.nll, task.train, self.context, samples, at_once)
         by_id = {id(p): found[name] for name, p in inner.model.named_parameters() if name in found}
         return [by_id[id(p)] for p in self._params()]
 

@@ -8,9 +8,9 @@ between fine-tuning and `zscl`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .core import strategy
-from .parts.averaging import Rule
 from .weight_average import WeightAverage, WeightAverageConfig
 
 
@@ -18,7 +18,7 @@ from .weight_average import WeightAverage, WeightAverageConfig
 class WiSEFTConfig(WeightAverageConfig):
     """share: of the fine-tuned weights. The rest as in `weight-average`."""
 
-    rule: Rule = "wise"
+    rule: Literal["wise"] = "wise"
 
 
 @strategy("wise-ft", needs=("boundaries",))

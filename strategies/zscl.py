@@ -29,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..base.errors import UsageError
+from ..base.files import sha256
 from ..streams.batches import Batch
 from ..streams.core import StreamInfo, Task
 from .config import Amount, Count, NonNegative, Positive, WordsConfig
@@ -71,6 +73,7 @@ class ZSCL(GradientStrategy):
     Config = ZSCLConfig
     kinds = ("image-text",)
     stateful = (*GradientStrategy.stateful, "start", "average")
+    remade = ("reference", "tokens", "taught_texts", "taught_images")
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """What the teacher, the model as it starts, says of the reference."""
@@ -79,9 +82,13 @@ class ZSCL(GradientStrategy):
         self.average = Average(self.config.every)
         if not self.distils:
             return
-        data, sentences = reference(self.config.reference, self.config.reference_size, context.seed, info.shape)
+        config = self.config
+        if config.ensemble and (config.selection != "last" or config.schedule == "plateau"):
+            raise UsageError(f"{self.name}: the ensemble keeps a mean, whatever is selected. Set ensemble=false.")
+        data, sentences = reference(config.reference, config.reference_size, context.seed, info.shape, config.captions)
+        self.outside = {"reference": sha256("\n".join([data.digest(), *sentences]).encode())}
         self.images = data.to(context.device)
-        sentences = sentences[: self.config.captions or None]
+        self.reference = self.images.samples
         self.tokens = self.model.tokenise(sentences).to(context.device)
         with torch.no_grad():  # the model is still the teacher
             self.taught_texts = self.once("texts", self.model.encode_text, self.tokens)  # [N, D]
@@ -103,8 +110,10 @@ class ZSCL(GradientStrategy):
     def begin_task(self, task: Task) -> None:
         """The weights as they are now are what consolidation and ensemble start from."""
         params = trained(self.model)
-        self.start = [p.detach().clone() for p in params]
-        self.average.begin(params)
+        if self.config.consolidation:
+            self.start = [p.detach().clone() for p in params]
+        if self.config.ensemble:
+            self.average.begin(params)
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy on the task, and distillation on reference images, all images in one call."""
@@ -139,6 +148,7 @@ class ZSCL(GradientStrategy):
             self.average.take(trained(self.model), self.step)
 
     def end_task(self, task: Task) -> None:
-        """The ensemble becomes the model."""
+        """The ensemble becomes the model; of the start nothing is kept."""
+        self.start = []
         if self.config.ensemble:
             self.average.settle(trained(self.model))

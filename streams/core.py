@@ -217,6 +217,11 @@ class Query:
         return self._index
 
     @property
+    def told(self) -> bool:
+        """Whether there is a task to be told; controls belong to none."""
+        return self._index is not None
+
+    @property
     def open(self) -> bool:
         """Whether every class of the stream competes, so that nothing has to be masked."""
         return len(self.classes) == self.size
@@ -414,6 +419,8 @@ class Stream:
 
         Another fingerprint, so that nothing of it is ranked; and no controls, which are tests, too.
         """
+        if self.kind == "policy":
+            raise UsageError(f"stream {self.name} is judged by attempts, and scored on nothing else. Leave it out.")
         held = [task.val for task in self.tasks]
         if any(val is None for val in held):
             raise UsageError(

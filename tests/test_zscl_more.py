@@ -8,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from carryover.base.errors import UsageError
+from carryover.benchmarks.launch import run
 from carryover.evaluation.plots_tradeoff import plot_tradeoff
 from carryover.evaluation.run import Evaluator, run_seed
+from carryover.leaderboard.rules import check
 from carryover.strategies import load_strategy
 from carryover.strategies.check import blob_stream
 from carryover.strategies.core import GradientStrategy
@@ -19,9 +21,10 @@ from carryover.strategies.parts.averaging import Average, Interpolation, Moving
 from carryover.strategies.parts.optimizers import trained
 from carryover.strategies.parts.reference import reference
 from carryover.strategies.zscl import ZSCL
-from carryover.streams import load_stream
+from carryover.streams import load_stream, split
 from carryover.streams.batches import Batch
 from carryover.streams.core import CIL, ONLINE, TIL, Task
+from carryover.streams.sources.digits import digits
 from carryover.tests.test_plots import make
 from carryover.tests.toys import captioned, learn, parameters, started
 from torch import Tensor
@@ -235,9 +238,12 @@ def test_random_sentences_go_by_the_seed():
 def test_a_start_is_free_only_where_it_is_random():
     stream = captioned()
     for settings, held in (({"model": "clip-micro"}, True), (RANDOM, False)):
-        strategy = learn(started("l2-start", stream, steps=1, **settings), stream, 1)
-        assert bool(strategy.start) == held
-        assert learn(strategy, stream, 2, first=1).start
+        strategy = started("l2-start", stream, steps=1, **settings)
+        for strategy.tasks_begun, holds in ((1, held), (2, True)):
+            strategy.begin_task(stream.shown(strategy.tasks_begun - 1))
+            assert bool(strategy.start) == holds
+        strategy.end_task(stream.shown(1))
+        assert not strategy.start  # what the next task would replace is not kept
 
 
 def test_what_is_not_learnt_yet_is_answered_by_its_own_first_weights():
@@ -294,3 +300,54 @@ def test_where_less_is_better_the_least_stands_first():
     errors = [100 * (1 - record.metrics("la")["la"]["mean"]) for record in records]
     ranked = [records[i].strategy.name for i in sorted(range(3), key=errors.__getitem__)]
     assert names == [ranked, ranked]
+
+
+# -- what a review found --------------------------------------------------------------------------------------------
+
+
+def test_information_is_of_the_likelihood_without_smoothing():
+    stream = captioned()
+    plain, smoothed = (started("ewc", stream, steps=2, label_smoothing=s, **RANDOM) for s in (0.0, 0.3))
+    for strategy in (plain, smoothed):
+        strategy.objective.reveal(stream.shown(0))
+        strategy.context.begin(0)
+    both = [torch.cat([f.flatten() for f in strategy._fisher(stream.shown(0))]) for strategy in (plain, smoothed)]
+    assert torch.equal(*both) and smoothed.objective.smoothing == 0.3
+
+
+def test_the_reference_is_in_the_record_and_a_checkpoint_belongs_to_it(tmp_path):
+    stream, settings = captioned(), RANDOM | {"reference_size": 12, "reference_batch": 4, "steps": 2}
+    run, _ = run_seed(load_strategy("zscl")(**settings), stream, 0, checkpoint=tmp_path / "a", until=1)
+    other, _ = run_seed(load_strategy("zscl")(**settings | {"captions": 5}), stream, 0)
+    assert len(run.usage.outside["reference"]) == 64 and run.usage.outside != other.usage.outside
+    assert run.cost.state_bytes > 12 * 3 * 24 * 24  # its images, and what the teacher says of them
+    own = {f"around.{name}": settings[name] for name in ("reference_size", "reference_batch")}
+    wrapped = load_strategy("weight-average")(around="zscl", rule="wise", optimizer="adamw", **RANDOM, **own)
+    assert run_seed(wrapped, stream, 0, until=1)[0].usage.outside == run.usage.outside
+
+
+def test_what_a_wrapper_hides_is_told():
+    strategy = started("weight-average", blob_stream(TIL))
+    assert strategy.test_batch is None
+    strategy.inner.test_batch = 3
+    assert strategy.test_batch == 3
+    for settings, says in (
+        ({"around.lr": 0.1}, "around.lr is a setting of both"),
+        ({"selection": "validation"}, "keeps the mean of all weights"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            started("weight-average", blob_stream(TIL), **settings)
+    with pytest.raises(UsageError, match="the ensemble keeps a mean"):
+        started("zscl", captioned(), **RANDOM, selection="validation")
+
+
+def test_controls_belong_to_no_task():
+    run, _ = run_seed(load_strategy("independent")(steps=2, **RANDOM), captioned(controls=True), 0)
+    assert run.status == "complete" and len(run.controls) == 4
+
+
+def test_a_run_for_choosing_settings_is_not_ranked():
+    held = split(digits(), 5, name="mine", val_fraction=0.2).on_validation()
+    record = run("finetune", held, seeds=[0, 1, 2], epochs=1)
+    assert record.stream.scored_on == "validation" and "scored on validation data" in str(record)
+    assert "N206" in {finding.code for finding in check(record, None)}

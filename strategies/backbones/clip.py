@@ -138,6 +138,8 @@ class TwoTowers(nn.Module):
 
     def random_tokens(self, count: int, length: int, generator: torch.Generator) -> Tensor:
         """Tokens [count, length] of random words, drawn on the CPU."""
+        if not 0 < length <= LONGEST:
+            raise UsageError(f"clip-micro reads sentences of 1 to {LONGEST} words; length={length} is too long.")
         return torch.randint(1, len(self.words) + 1, (count, length), generator=generator)
 
     def _token(self, word: str, sentence: str) -> int:

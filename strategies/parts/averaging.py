@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 Rule = Literal["uniform", "ema", "wise", "fisher", "ties"]
+OVER_STEPS = ("uniform", "ema")  # the rules that average what training passes through
 Params = Sequence[Tensor]
 
 
@@ -132,14 +133,14 @@ class Ties(Interpolation):
     The change of a task is taken from the first weights, though training goes on from the merged ones.
 
     Args:
-        density: share of a task's change that is kept, the largest. scale: of the merged change.
+        density: share of a task's change that is kept, the largest.
     """
 
     stateful = (*Interpolation.stateful, "first", "up", "down", "ups", "downs")
 
-    def __init__(self, density: float = 0.2, scale: float = 1.0) -> None:
+    def __init__(self, density: float = 0.2) -> None:
         super().__init__()
-        self.density, self.scale = density, scale
+        self.density = density
         self.first: list[Tensor] = []
         self.up, self.down, self.ups, self.downs = ([] for _ in range(4))  # sums of rises and of falls; their numbers
 
@@ -165,18 +166,17 @@ class Ties(Interpolation):
             params, self.first, self.up, self.down, self.ups, self.downs, strict=True
         ):
             mean = torch.where(up >= -down, up / ups.clamp_min(1), down / downs.clamp_min(1))
-            p.copy_(torch.add(first, mean, alpha=self.scale))
+            p.copy_(first + mean)
 
 
 @torch.no_grad()
 def keep_largest(change: Params, density: float) -> None:
-    """Zero all but this share of the entries, the largest of all tensors together."""
+    """Zero all but this share of the entries, the largest of all tensors together, and what is as large as the last."""
     sizes = torch.cat([c.abs().flatten() for c in change])
     out = len(sizes) - max(1, round(density * len(sizes)))
-    if out > 0:
-        limit = sizes.kthvalue(out).values
-        for c in change:
-            c.masked_fill_(c.abs() <= limit, 0.0)
+    limit = sizes.kthvalue(out + 1).values
+    for c in change:
+        c.masked_fill_(c.abs() < limit, 0.0)
 
 
 def averaging(rule: Rule, every: int, decay: float, share: float, density: float) -> Average:

@@ -100,7 +100,8 @@ class ImageText(Classification):
         """The classifier of a query's texts, remembered for the batches of one test."""
         now = self.context.task, self.context.meter.steps
         if self._answers is None or self._answers[0] is not query or self._answers[1] != now:
-            with self.context.meter.work("eval", "texts", len(query.texts), sum(map(len, query.texts))):
+            tokens, _ = self._tokenised(query.texts)
+            with self.context.meter.work("eval", "texts", len(query.texts), *tokens.shape):
                 self._answers = query, now, self.classifier(query.texts)
         return self._answers[2]
 
@@ -112,3 +113,4 @@ class ImageText(Classification):
         """Restore."""
         super().load_state_dict(state)
         self.prompts = dict(state["prompts"])
+        self._answers = None

@@ -53,6 +53,10 @@ class Imitation:
             loss = loss * y[:, actions]
         return loss if reduction == "none" else loss.mean()
 
+    def nll(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """As the loss: that of a mixture is one, Huber's is one of a kind."""
+        return self.loss(outputs, y)
+
     def decide(self, outputs: Tensor, query: Query) -> Tensor:
         """Actions [B, A]."""
         return self.head.act(outputs)

@@ -60,6 +60,14 @@ class Classification:
             loss = torch.lerp(loss, even if reduction == "none" else even.mean(), self.smoothing)
         return loss
 
+    def nll(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Negative log-likelihood, mean over [B]: the loss without smoothing, of which information is taken."""
+        smoothing, self.smoothing = self.smoothing, 0.0
+        try:
+            return self.loss(logits, y)
+        finally:
+            self.smoothing = smoothing
+
     def decide(self, logits: Tensor, query: Query) -> Tensor:
         """Class ids [B]: the largest logit among the query's classes. With no class to choose from, -1."""
         if query.open:
