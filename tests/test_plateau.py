@@ -350,7 +350,17 @@ def test_prompts_are_judged_as_they_are_trained(name, settings):
         torch.testing.assert_close(strategy.validation_loss(x, data.targets), trained)
 
 
-@pytest.mark.parametrize("name", [n for n in FROM_SCRATCH if n != "packnet"])  # which prunes after so many steps
+# packnet prunes after so many steps; the others keep a mean of all weights, whichever are the best
+CANNOT = {"packnet", "weight-average", "momentum-interpolation"}
+
+
+@pytest.mark.parametrize("name", sorted(CANNOT))
+def test_who_cannot_keep_the_best_says_so(name):
+    with pytest.raises(UsageError, match="schedule"):
+        started(name, blobs(TIL), **SOON)
+
+
+@pytest.mark.parametrize("name", [n for n in FROM_SCRATCH if n not in CANNOT])
 def test_all_who_take_it_can_do_it(name):
     stream = blobs(TIL)
     record, _ = run_seed(load_strategy(name)(**SOON), stream, 0)

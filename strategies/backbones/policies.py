@@ -215,8 +215,8 @@ class Attention(nn.Module):
         there = ~torch.cat(absent, 2).flatten(1)
         newest = x.shape[1] - x.shape[1] // H  # the robot's token of the last step
         for block in self.blocks[:-1]:
-            x = block(x, x, there)
-        return self.read(self.norm(self.blocks[-1](x[:, newest : newest + 1], x, there)[:, 0]))
+            x = block(x, there)
+        return self.read(self.norm(self.blocks[-1](x, there, slice(newest, newest + 1))[:, 0]))
 
 
 class Block(nn.Module):
@@ -229,11 +229,11 @@ class Block(nn.Module):
         self.ask, self.tell, self.join = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, context: Tensor, there: Tensor) -> Tensor:
-        """Tokens [B, M, W] ask context [B, N, W] where `there` [B, N]."""
-        heads = (self.heads, -1)
-        q = self.ask(self.norm1(x)).unflatten(-1, heads).transpose(1, 2)
-        k, v = (t.unflatten(-1, heads).transpose(1, 2) for t in self.tell(self.norm1(context)).chunk(2, -1))
+    def forward(self, x: Tensor, there: Tensor, some: slice = slice(None)) -> Tensor:
+        """Some of the tokens [B, N, W] ask all that are `there` [B, N]: [B, M, W]."""
+        heads, h = (self.heads, -1), self.norm1(x)
+        q = self.ask(h[:, some]).unflatten(-1, heads).transpose(1, 2)
+        k, v = (t.unflatten(-1, heads).transpose(1, 2) for t in self.tell(h).chunk(2, -1))
         seen = F.scaled_dot_product_attention(q, k, v, there[:, None, None]).transpose(1, 2).flatten(2)
-        x = x + self.join(seen)
+        x = x[:, some] + self.join(seen)
         return x + self.mlp(self.norm2(x))
