@@ -93,7 +93,7 @@ class RunSpec:
         """Set the strategy up once, for nothing, so that what does not fit together is said before anything runs."""
         from ..strategies.context import Context
 
-        self.make().setup(self.stream().info, Context(0, self.resolved_device()))
+        self.make().setup(self.stream().info, Context(0, self.resolved_device(), trial=True))
 
     def header(self) -> RunRecord:
         """The record of this run, without seeds."""

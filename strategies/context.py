@@ -107,14 +107,15 @@ class Context:
     Attributes:
         seed: of the run.
         device: where networks and data live.
+        trial: nothing will be learnt; `setup` is only to say whether all fits together, and may leave long work out.
         task: number of the task that is being learnt, counted by the harness, for randomness and accounting alone.
         meter: operation counts.
         point: the harness's other ear, called before `tick` alike: it may take a point of a learning curve.
         tick: the harness's ear, called as tick(step, total) at the end of every step; a strategy may be saved here.
     """
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
-        self.seed = seed
+    def __init__(self, seed: int, device: torch.device | str = "cpu", trial: bool = False) -> None:
+        self.seed, self.trial = seed, trial
         self.device = torch.device(device)
         self.task = -1
         self.meter = Meter()

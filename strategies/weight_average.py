@@ -4,7 +4,8 @@
 
 The rules and their sources are in `parts.averaging`. The average is written into the weights when a task is over,
 before the inner strategy draws its conclusions (Fisher information, bases, teachers), and the next task starts from it.
-What the inner strategy shares with every other (`lr`, `epochs`, `model`, ...) is set as ever, the rest under `around.`.
+What the inner strategy shares with every other (`lr`, `epochs`, `model`, ...) is set as ever, or as that strategy has
+it; the rest is set under `around.`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from .context import Context
 from .core import GradientStrategy, Strategy, TrainConfig, load_strategy, strategy
 from .parts.averaging import OVER_STEPS, Rule, averaging
 from .parts.fisher import information
+
+SHARED = tuple(field.name for field in fields(TrainConfig) if field.name != "model_options")
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,25 @@ class WeightAverage(Strategy):
     kinds = GradientStrategy.kinds  # as far as the inner strategy learns them
     stateful = ("inner", "average")
 
-    def setup(self, info: StreamInfo, context: Context) -> None:
-        """The inner strategy, with three of its places listened in to."""
-        super().setup(info, context)
+    def __init__(self, config: Any = None, **settings: Any) -> None:
+        """What is shared and not set is as the inner strategy has it."""
+        super().__init__(config, **settings)
+        if config is None:
+            own = {field.name: field.default for field in fields(self._kind().Config)}
+            unset = {name: own[name] for name in SHARED if name in own and name not in settings}
+            self.config = dataclasses.replace(self.config, **unset)
+
+    def _kind(self) -> type[GradientStrategy]:
         kind = load_strategy(self.config.around)
         if not issubclass(kind, GradientStrategy) or issubclass(kind, WeightAverage):
             raise UsageError(f"{self.name}: around={self.config.around} does not learn by gradient steps.")
-        if taken := [name for name in self.config.around_options if name in {f.name for f in fields(TrainConfig)}]:
+        return kind
+
+    def setup(self, info: StreamInfo, context: Context) -> None:
+        """The inner strategy, with three of its places listened in to."""
+        super().setup(info, context)
+        kind = self._kind()
+        if taken := [name for name in self.config.around_options if name in SHARED]:
             raise UsageError(f"{self.name}: around.{taken[0]} is a setting of both. Set {taken[0]} itself.")
         if (self.config.selection != "last" or self.config.schedule == "plateau") and self.config.rule in OVER_STEPS:
             raise UsageError(

@@ -90,6 +90,8 @@ class ZSCL(GradientStrategy):
         self.images = data.to(context.device)
         self.reference = self.images.samples
         self.tokens = self.model.tokenise(sentences).to(context.device)
+        if context.trial:
+            return
         with torch.no_grad():  # the model is still the teacher
             self.taught_texts = self.once("texts", self.model.encode_text, self.tokens)  # [N, D]
             self.taught_images = self.once("images", lambda rows: self.model(data.prepare(rows)), self.images.samples)

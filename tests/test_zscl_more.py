@@ -351,3 +351,12 @@ def test_a_run_for_choosing_settings_is_not_ranked():
     record = run("finetune", held, seeds=[0, 1, 2], epochs=1)
     assert record.stream.scored_on == "validation" and "scored on validation data" in str(record)
     assert "N206" in {finding.code for finding in check(record, None)}
+
+
+def test_what_is_not_set_is_as_the_inner_strategy_has_it():
+    own = load_strategy("zscl")().config
+    made = load_strategy("weight-average")(around="zscl", lr=0.25)
+    assert (made.config.lr, made.config.steps, made.config.optimizer) == (0.25, own.steps, own.optimizer)
+    assert made.config.label_smoothing == own.label_smoothing and made.config.model == "clip-micro"
+    plain = load_strategy("weight-average")(around="er")
+    assert plain.config.lr == load_strategy("er")().config.lr
