@@ -110,15 +110,22 @@ def at_work(folder: str, batch: int, recompute: bool, evaluate: bool) -> None:
     zscl.setup(stream.info, context)
     over("setup")
     context.begin(10)
+    moved, end = [], zscl.end_task
+
+    def ended(task) -> None:
+        start = zscl.start  # nothing of it is kept
+        end(task)
+        moved.append(max((p - s).abs().max().item() for p, s in zip(trained(zscl), start, strict=True)))
+
+    zscl.end_task = ended
     zscl.learn(stream.shown(10))
-    moved = max((p - s).abs().max().item() for p, s in zip(trained(zscl), zscl.start, strict=True))
     over("step")
     answers = 0
     if evaluate:
         answers = len(Evaluator(stream, torch.device("cpu")).row(zscl, context, 1))
         over("evaluation")
     prompts = sum(map(len, stream.texts))
-    facts = {"classes": stream.classes, "prompts": prompts, "answers": answers, "moved": moved}
+    facts = {"classes": stream.classes, "prompts": prompts, "answers": answers, "moved": moved[0]}
     print(json.dumps(facts | {"peak": peak, "cpu_seconds": seconds}))
 
 
