@@ -143,7 +143,7 @@ def plot_comparison(records: Sequence[RunRecord], folder: str | Path | None = No
         MismatchError: the records are of different streams.
     """
     same_stream(records, 2)
-    views, titles, tasks = [View.of(r) for r in records], _distinct(records), len(records[0].stream.tasks)
+    views, titles, tasks = [View.of(r) for r in records], distinct(records), len(records[0].stream.tasks)
     names, rows = _names(records[0], 20), _rows(records[0])
     across, pair = min(len(records), 3), len(records) == 2
     cell = min(0.5, max(0.1, 3.8 / tasks))
@@ -185,7 +185,7 @@ def plot_scores(records: Sequence[RunRecord], folder: str | Path | None = None) 
         MismatchError: the records are of different streams.
     """
     same_stream(records, 1)
-    rows = [(name, _summary(r), _flops(r)) for name, r in zip(_distinct(records), records, strict=True)]
+    rows = [(name, _summary(r), _flops(r)) for name, r in zip(distinct(records), records, strict=True)]
     rows.sort(key=lambda row: -row[1]["acc"]["mean"] if "acc" in row[1] else math.inf)
     names = [name if summary else f"{name}: no complete seed" for name, summary, _ in rows]
     costs = [flops for _, _, flops in rows]
@@ -265,7 +265,7 @@ def _rows(record: RunRecord) -> list[str]:
     return ["before training", *(f"after task {k} ({name})" for k, name in enumerate(_names(record, 20), 1))]
 
 
-def _distinct(records: Sequence[RunRecord]) -> list[str]:
+def distinct(records: Sequence[RunRecord], limit: int = 40) -> list[str]:
     """Strategy names, with the setting and the configuration in which those of one name differ."""
     facts = [{"setting": r.stream.setting, **r.strategy.config} for r in records]
     titles = []
@@ -273,7 +273,7 @@ def _distinct(records: Sequence[RunRecord]) -> list[str]:
         name = record.strategy.name
         alike = [f for r, f in zip(records, facts, strict=True) if r.strategy.name == name]
         differ = [f"{key}={value}" for key, value in fact.items() if any(f.get(key) != value for f in alike)]
-        titles.append(short(f"{name} ({', '.join(differ)})" if differ else name, 40))
+        titles.append(short(f"{name} ({', '.join(differ)})" if differ else name, limit))
     return titles
 
 

@@ -28,12 +28,12 @@ def plot_tradeoff(records: Sequence[RunRecord], x: str, y: str, folder: str | Pa
         UsageError: an unknown metric, or no run in which both are defined.
         MismatchError: the records are of different streams.
     """
-    from .plots import same_stream
+    from .plots import distinct, same_stream
 
     same_stream(records, 1)
     chosen = [metrics.registry.load(name) for name in (x, y)]
     rows = []
-    for record, name in zip(records, told_apart(records), strict=True):
+    for record, name in zip(records, distinct(records, 160), strict=True):
         summary = summarise(record, [x, y])
         if all(summary[metric]["mean"] is not None for metric in (x, y)):
             rows.append((name, summary[x], summary[y]))
@@ -63,20 +63,6 @@ def plot_tradeoff(records: Sequence[RunRecord], x: str, y: str, folder: str | Pa
         key.axis("off")
         save(figure, folder, "tradeoff")
     return figure
-
-
-def told_apart(records: Sequence[RunRecord]) -> list[str]:
-    """Strategies, each with the settings of its configuration in which those of its name differ."""
-    names = []
-    for record in records:
-        alike = [other.strategy.config for other in records if other.strategy.name == record.strategy.name]
-        differ = [
-            f"{key}={value}"
-            for key, value in record.strategy.config.items()
-            if any(config.get(key) != value for config in alike)
-        ]
-        names.append(", ".join([record.strategy.name, *differ]))
-    return names
 
 
 def _arms(summary: dict) -> list[list[float]] | None:

@@ -25,6 +25,7 @@ from ..base.files import sha256
 from ..strategies.config import flat
 from ..strategies.context import Context
 from ..strategies.core import Strategy
+from ..strategies.parts.selection import reached
 from ..streams.core import LabelledTest, Query, Stream
 from .checkpoint import load_state, save_state
 from .cost import ledger, peak_device_bytes, peak_host_bytes, pretrained
@@ -232,8 +233,7 @@ class _Position:
         if len(self.curves) == index:  # its first point is in the row before
             ends = np.cumsum([0, *self.stream.test_sizes])
             self.curves.append([int(self.rows[index][ends[index] : ends[index + 1]].sum())])
-        reached = sum(round(k * total / self.stream.points) <= step for k in range(1, self.stream.points + 1))
-        return reached + 1 - len(self.curves[index])
+        return reached(self.stream.points, step, total) + 1 - len(self.curves[index])
 
     def point(self, count: int) -> None:
         """Take one, for `count` points of the curve."""

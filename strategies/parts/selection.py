@@ -19,6 +19,11 @@ from .plateau import bring_back, kept
 POINTS = 10
 
 
+def reached(points: int, step: int, total: int) -> int:
+    """How many of so many evenly spaced points of a task lie at or before a step of it."""
+    return sum(round(k * total / points) <= step for k in range(1, points + 1))
+
+
 class Selection:
     """The best weights of a task so far; between tasks there are none.
 
@@ -42,10 +47,10 @@ class Selection:
 
     def due(self, step: int, total: int) -> bool:
         """Whether the weights after a step are among those that are compared."""
-        reached = sum(round(k * total / self.points) <= step for k in range(1, self.points + 1))
-        fresh = self.choosing and reached > self.taken
-        self.taken = reached if fresh else self.taken
-        return fresh
+        if not self.choosing:
+            return False
+        before, self.taken = self.taken, reached(self.points, step, total)
+        return self.taken > before
 
     def judge(self, merit: float, model: nn.Module) -> None:
         """Keep the weights if they are better than all before."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .observe import ROBOT, TOKEN, flat, observe
+from .rollouts import roll_out
 from .tasks import SLOTS, TaskSpec, write
 from .things import tokens
 from .world import World
@@ -38,21 +39,15 @@ class Attempts:
 
     def score(self, predict: Callable[[Tensor], Tensor], batch_size: int = 1024) -> Tensor:
         """[N] bool: the goal held at some step within the horizon. `predict` maps [B, H, D] to actions [B, 3]."""
-        parts = zip(self.rows.split(batch_size), self.states.split(batch_size), strict=True)
-        return torch.cat([self._attempt(predict, World(self.tasks, *part, part[0].device)) for part in parts])
 
-    def _attempt(self, predict: Callable[[Tensor], Tensor], world: World) -> Tensor:
-        success = world.success.clone()
-        left, past = torch.arange(len(world), device=success.device), None
-        while len(left):  # who is done leaves
+        def act(world: World) -> Tensor:
             now = inputs(world, self.said)[:, None]  # [B, 1, D]
-            past = now.expand(-1, self.history, -1) if past is None else torch.cat([past[:, 1:], now], 1)
-            world.step(predict(past))
-            done = world.over
-            if done.any():
-                success[left[done]] = world.success[done]
-                left, past, world = left[~done], past[~done], world.select(~done)
-        return success
+            past = getattr(world, "past", None)  # hung on the world, whose rows it loses with those that are done
+            world.past = now.expand(-1, self.history, -1) if past is None else torch.cat([past[:, 1:], now], 1)
+            return predict(world.past)
+
+        parts = zip(self.rows.split(batch_size), self.states.split(batch_size), strict=True)
+        return torch.cat([roll_out(World(self.tasks, *part, part[0].device), act)[0] for part in parts])
 
     def to(self, device: torch.device | str) -> Attempts:
         """The same on a device."""
