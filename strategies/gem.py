@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..base.errors import UsageError
 from ..streams.batches import Batch
@@ -27,6 +27,7 @@ from ..streams.core import StreamInfo, Task
 from .config import Count, NonNegative, Positive
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
+from .parts.batch_norm import refuse_batch_norm
 from .parts.gradients import flat_gradient, grouped_gradients, set_gradient
 from .parts.memory import RingMemory
 from .parts.quadratic import solve_dual
@@ -59,11 +60,8 @@ class GEM(GradientStrategy):
         super().setup(info, context)
         if self.config.optimizer != "sgd" or self.config.momentum:
             raise UsageError("gem needs plain SGD: with momentum or Adam the step breaks the constraint it solved for.")
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
-            raise UsageError(
-                "gem takes the gradients of all memories in one pass, which batch normalisation would mix up. "
-                "Use a network without it, such as --set model=slim-resnet18 --set model.norm=group."
-            )
+        why = "gem takes the gradients of all memories in one pass, which batch normalisation would mix up."
+        refuse_batch_norm(self.model, why)
         self.memory = RingMemory(self.config.memory)
         self.projected = 0
 

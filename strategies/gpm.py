@@ -30,6 +30,7 @@ from ..streams.core import Data, StreamInfo, Task
 from .config import Amount, NonNegative, Positive, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
+from .parts.batch_norm import refuse_batch_norm
 from .parts.rotated import Rotated, rotated, rotated_layers, turned_ahead
 from .parts.subspaces import Inputs, Subspaces
 from .parts.survey import Loss, Survey, survey
@@ -65,11 +66,7 @@ class GPM(GradientStrategy):
         super().setup(info, context)
         if self.config.weight_decay:
             raise UsageError(f"{self.name} holds weights that weight_decay would shrink. Leave it out.")
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
-            raise UsageError(
-                f"{self.name} cannot hold the running statistics of batch normalisation. Use a network without it, "
-                "such as --set model=slim-resnet18 --set model.norm=group."
-            )
+        refuse_batch_norm(self.model, f"{self.name} cannot hold the running statistics of batch normalisation.")
         self.layers = {name: layer for name, layer in rotated_layers(self.model).items() if layer.weight.requires_grad}
         self.thresholds(0)
         self.guarded: list[str] = []  # layers that have a pool: all, or all but the head

@@ -34,6 +34,7 @@ from ..streams.core import Query, StreamInfo, Task
 from .config import NonNegative, Share
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
+from .parts.batch_norm import refuse_batch_norm
 from .parts.gradients import with_weights
 
 FREE = 255  # owner of a weight that no task has kept
@@ -65,11 +66,7 @@ class PackNet(GradientStrategy):
         super().setup(info, context)
         if self.config.schedule == "plateau":
             raise UsageError("packnet prunes after so many steps, and schedule=plateau tells none. Choose another.")
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
-            raise UsageError(
-                "packnet cannot hold the running statistics of batch normalisation. Use a network without it, such as "
-                "--set model=slim-resnet18 --set model.norm=group."
-            )
+        refuse_batch_norm(self.model, f"{self.name} cannot hold the running statistics of batch normalisation.")
         learnt = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.owner = {name: torch.zeros(p.shape, dtype=torch.uint8, device=p.device) for name, p in learnt.items()}
         self.shared, self.head = matrices(self.model)
