@@ -64,6 +64,7 @@ def _suite(
     if not 0 <= order < len(orders):
         raise UsageError(f"libero-{which}-mini has the orders 0 to {len(orders) - 1}; got order={order}.")
     tasks = [known[i] for i in orders[order]]
+    things = max(len(spec.entities) for spec in known)
     if n_tasks is not None and not 1 <= n_tasks <= len(tasks):
         raise UsageError(f"n_tasks must be from 1 to {len(tasks)}; got {n_tasks}.")
     if not (1 <= attempts <= 50 and 2 <= demonstrations <= 10_000 and 1 <= history <= 100):
@@ -75,23 +76,24 @@ def _suite(
     actions = (0, 1, 2)
     learnt, tests = [], []
     for t, spec in enumerate(tasks):
-        shown, held = _frames(spec, said[t], demonstrate(spec, demonstrations, seed), history, val_fraction)
+        shown, held = _frames(spec, said[t], things, demonstrate(spec, demonstrations, seed), history, val_fraction)
         meta = {"instruction": spec.instruction}
         learnt.append(Task(t, spec.instruction, actions, shown, held, meta))
         states = starts(spec, "evaluation", attempts, seed)
-        tests.append(Attempts((spec,), torch.zeros(attempts, dtype=torch.int64), states, said[t : t + 1], history))
+        rows = torch.zeros(attempts, dtype=torch.int64)
+        tests.append(Attempts((spec,), rows, states, said[t : t + 1], things, history))
     meta = {"order": order, "demonstrations": demonstrations, "horizons": [spec.horizon for spec in tasks]}
-    shape = layout(part, said.shape[1])
+    shape = layout(part, said.shape[1], things)
     return Stream(f"libero-{which}-mini", 1, DIL, learnt, tests, 3, seed, kind="policy", meta=meta, layout=shape,
                   points=POINTS)  # fmt: skip
 
 
 def _frames(
-    task: TaskSpec, said: torch.Tensor, shown: Demonstrations, history: int, val_fraction: float
+    task: TaskSpec, said: torch.Tensor, things: int, shown: Demonstrations, history: int, val_fraction: float
 ) -> tuple[Data, Data | None]:
     """Training frames, and those of the episodes that are held out, the last ones."""
     world = World([task], torch.zeros(len(shown.states), dtype=torch.int64), shown.states)
-    seen = inputs(world, said[None])  # [L, D]
+    seen = inputs(world, said[None], things)  # [L, D]
     x, y = [], []
     for rows in shown.episodes():
         frame = torch.arange(rows.start, rows.stop)

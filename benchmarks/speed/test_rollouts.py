@@ -34,7 +34,7 @@ def test_rollouts(benchmark, report, what, steps_a_second, times):
         world = World(rows.tasks, rows.rows[some], rows.states[some])
         for t in range(STEPS):
             if what == "policy":
-                world.step(act(inputs(world, rows.said)[:, None]))
+                world.step(act(inputs(world, rows.said, rows.things)[:, None]))
             else:
                 world.step(actions[t, some])
 

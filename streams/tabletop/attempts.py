@@ -13,11 +13,11 @@ from torch import Tensor
 
 from .observe import ROBOT, TOKEN, flat, observe
 from .rollouts import roll_out
-from .tasks import SLOTS, TaskSpec, write
+from .tasks import TaskSpec, write
 from .things import tokens
 from .world import World
 
-VERSION = 1  # of the world: raised when a step may come out otherwise
+VERSION = 2  # of the world: raised when a step may come out otherwise
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Attempts:
 
     Attributes:
         rows: [N] which of the tasks. states: [N, 51]. said: [T, L] what instruction a policy is given for each task.
+        things: tokens that it sees.
     """
 
     tasks: tuple[TaskSpec, ...]
     rows: Tensor
     states: Tensor
     said: Tensor
+    things: int
     history: int = 1
 
     def __len__(self) -> int:
@@ -41,7 +43,7 @@ class Attempts:
         """[N] bool: the goal held at some step within the horizon. `predict` maps [B, H, D] to actions [B, 3]."""
 
         def act(world: World) -> Tensor:
-            now = inputs(world, self.said)[:, None]  # [B, 1, D]
+            now = inputs(world, self.said, self.things)[:, None]  # [B, 1, D]
             past = getattr(world, "past", None)  # hung on the world, whose rows it loses with those that are done
             world.past = now.expand(-1, self.history, -1) if past is None else torch.cat([past[:, 1:], now], 1)
             return predict(world.past)
@@ -57,9 +59,9 @@ class Attempts:
     def joined(self, others: Sequence[Attempts]) -> Attempts | None:
         """All of them in one batch, after this one; None if they see in different ways."""
         every = [self, *others]
-        if any(not isinstance(o, Attempts) or o.history != self.history for o in every):
+        if not all(isinstance(o, Attempts) for o in every):
             return None
-        if len({o.said.shape[1] for o in every}) > 1:
+        if len({(o.said.shape[1], o.things, o.history) for o in every}) > 1:
             return None
         starts = [sum(len(o.tasks) for o in every[:i]) for i in range(len(every))]
         return Attempts(
@@ -67,6 +69,7 @@ class Attempts:
             torch.cat([o.rows + start for o, start in zip(every, starts, strict=True)]),
             torch.cat([o.states for o in every]),
             torch.cat([o.said for o in every]),
+            self.things,
             self.history,
         )
 
@@ -76,7 +79,7 @@ class Attempts:
 
     @cached_property
     def _digest(self) -> str:
-        total = hashlib.sha256(f"tabletop {VERSION} {self.history}".encode())
+        total = hashlib.sha256(f"tabletop {VERSION} {self.things} {self.history}".encode())
         for task in self.tasks:
             total.update(write(task).encode())
         for part in (self.rows, self.states, self.said):
@@ -84,9 +87,10 @@ class Attempts:
         return total.hexdigest()
 
 
-def inputs(world: World, said: Tensor) -> Tensor:
-    """[N, D] what a policy is given: the robot, the things, and what is said of each one's task."""
-    return torch.cat([flat(*observe(world)), said.to(world.grip)[world.task]], 1)
+def inputs(world: World, said: Tensor, things: int) -> Tensor:
+    """[N, D] what a policy is given: the robot, the first things, and what is said of each one's task."""
+    robot, entities = observe(world)
+    return torch.cat([flat(robot, entities[:, :things]), said.to(world.grip)[world.task]], 1)
 
 
 def spoken(tasks: Sequence[TaskSpec], language: str) -> tuple[str, Tensor]:
@@ -96,6 +100,6 @@ def spoken(tasks: Sequence[TaskSpec], language: str) -> tuple[str, Tensor]:
     return "task", torch.eye(len(tasks))
 
 
-def layout(name: str, length: int) -> dict[str, tuple[int, ...]]:
+def layout(name: str, length: int, things: int) -> dict[str, tuple[int, ...]]:
     """Of the last axis of an input."""
-    return {"robot": (ROBOT,), "entities": (SLOTS, TOKEN), name: (length,)}
+    return {"robot": (ROBOT,), "entities": (things, TOKEN), name: (length,)}

@@ -16,8 +16,8 @@ from .world import BESIDE, DEPTH, NOTHING, TRAVEL, World, square
 GAP = 0.1  # between things at first, where the boxes leave room for it
 TRIES = 48  # places that are drawn for a thing
 COUNT = 50  # states of a task for each purpose, and drawn together
-SPARE = 60  # drawn beside, in case that a part of the goal already holds in some, or nearly
-FAR = 0.15  # from where it is to go a thing is at least that should be beside another
+SPARE, ROUNDS = 60, 10  # drawn beside, and how often, in case that a part of the goal already holds in some, or nearly
+FAR = 0.2  # from where it is to go a thing is at least that should be beside another
 
 
 def starts(task: TaskSpec, purpose: str = "evaluation", count: int = COUNT, seed: int = 0) -> Tensor:
@@ -32,15 +32,16 @@ def starts(task: TaskSpec, purpose: str = "evaluation", count: int = COUNT, seed
 
 def _block(task: TaskSpec, purpose: str, seed: int, number: int) -> Tensor:
     """Fifty of them, so that whoever asks for more or fewer gets the same first ones."""
-    M = COUNT + SPARE
-    states = _drawn(task, M, frozen_random("tabletop starts", task.name, seed, purpose, number))
-    world = World([task], torch.zeros(M, dtype=torch.int64), states)
-    done = world.satisfied() & (world.test != NOTHING)
-    near = (world.test == BESIDE) & (square(world.off()) < FAR * FAR)
-    fresh = states[~(done | near).any(1)]
-    if len(fresh) < COUNT:
-        raise InvalidError(f"task {task.name}: its goal holds from the start; move the boxes of what it is about.")
-    return fresh[:COUNT]
+    random, fresh = frozen_random("tabletop starts", task.name, seed, purpose, number), []
+    for _ in range(ROUNDS):
+        states = _drawn(task, COUNT + SPARE, random)
+        world = World([task], torch.zeros(len(states), dtype=torch.int64), states)
+        done = world.satisfied() & (world.test != NOTHING)
+        near = (world.test == BESIDE) & (square(world.off()) < FAR * FAR)
+        fresh.append(states[~(done | near).any(1)])
+        if sum(map(len, fresh)) >= COUNT:
+            return torch.cat(fresh)[:COUNT]
+    raise InvalidError(f"task {task.name}: its goal holds from the start; move the boxes of what it is about.")
 
 
 def _drawn(task: TaskSpec, M: int, random: RandomState) -> Tensor:

@@ -23,7 +23,8 @@ from .things import COLOURS, SHAPES
 
 STEP = 0.05  # what a full action moves, in sides of the table
 REACH = 0.045  # of the gripper
-NEAR = 0.05  # how near to a place something must be let go, or to where a predicate wants it
+NEAR = 0.05  # how near to a place something must be let go
+CLOSE = 0.025  # the tolerance of where a thing is to be beside another: chance should not find it
 TRAVEL = 0.15  # of a slider's handle, towards the robot
 DEPTH = 0.06  # of a slider's middle behind its handle
 TURN = 0.25  # of a knob, in a step that it is held; let go before it is on, it springs back
@@ -129,7 +130,7 @@ class World:
         """[N, 3] bool: which predicates hold now; those that a task does not have always do."""
         s, o = self.subject, self.object
         let_go, joint = s != self.held[:, None], self.joint.gather(1, s)
-        near = square(self.off()) < NEAR * NEAR
+        near = square(self.off()) < CLOSE * CLOSE
         return (
             (self.test == NOTHING)
             | (self.test == INSIDE) & (self.parent.gather(1, s) == o) & let_go
