@@ -14,7 +14,7 @@ ENVIRONMENTS, STEPS = 200, 20
 
 
 @pytest.mark.parametrize(
-    ("what", "steps_a_second", "times"), [("world", 100_000, 100), ("policy", 15_000, 25)], ids=["world", "policy"]
+    ("what", "steps_a_second", "times"), [("world", 100_000, 100), ("policy", 15_000, 30)], ids=["world", "policy"]
 )
 def test_rollouts(benchmark, report, what, steps_a_second, times):
     """The world alone, under random actions; and with `bc-transformer` in the loop, until all attempts are over."""
