@@ -326,6 +326,7 @@ class Stream:
         texts: of an image-text stream, the prompts of each class, by class id; the first is for training.
         meta: facts for the record, such as angles.
         layout, points: as in `StreamInfo`.
+        held_tests: of a policy stream, attempts that begin where held-out demonstrations did; () if there are none.
     """
 
     name: str
@@ -342,6 +343,7 @@ class Stream:
     controls: tuple[Control, ...] = ()
     layout: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     points: int = 0
+    held_tests: Sequence[Test] = ()
 
     def __post_init__(self) -> None:
         if len(self.tasks) != len(self.tests):
@@ -419,15 +421,19 @@ class Stream:
 
         Another fingerprint, so that nothing of it is ranked; and no controls, which are tests, too.
         """
+        meta = {**self.meta, "scored_on": "validation"}
         if self.kind == "policy":
-            raise UsageError(f"stream {self.name} is judged by attempts, and scored on nothing else. Leave it out.")
+            if not self.held_tests:
+                raise UsageError(
+                    f"stream {self.name} is judged by attempts, and holds none out to be scored on. Leave it out."
+                )
+            return dataclasses.replace(self, tests=self.held_tests, meta=meta)
         held = [task.val for task in self.tasks]
         if any(val is None for val in held):
             raise UsageError(
                 f"stream {self.name} holds no validation data out to be scored on. Set stream.val_fraction=0.2."
             )
         tests = [LabelledTest(dataclasses.replace(val, augment=None)) for val in held]
-        meta = {**self.meta, "scored_on": "validation"}
         return dataclasses.replace(self, tests=tests, meta=meta, controls=())
 
     def with_setting(self, setting: str | Setting) -> Stream:

@@ -71,25 +71,28 @@ def _suite(
         raise UsageError("attempts must be from 1 to 50, demonstrations from 2, and history from 1 to 100.")
     if not 0 <= val_fraction < 1:
         raise UsageError(f"val_fraction must be at least 0 and less than 1; got {val_fraction}.")
-    tasks = tasks[:n_tasks]
+    tasks, held_out = tasks[:n_tasks], round(val_fraction * demonstrations)
+    if held_out == demonstrations:
+        raise UsageError(f"val_fraction={val_fraction} leaves no demonstration to learn from.")
     part, said = spoken(tasks, language)
     actions = (0, 1, 2)
-    learnt, tests = [], []
+    learnt, tests, held_tests = [], [], []
     for t, spec in enumerate(tasks):
-        shown, held = _frames(spec, said[t], things, demonstrate(spec, demonstrations, seed), history, val_fraction)
+        shown, held = _frames(spec, said[t], things, demonstrate(spec, demonstrations, seed), history, held_out)
         meta = {"instruction": spec.instruction}
         learnt.append(Task(t, spec.instruction, actions, shown, held, meta))
-        states = starts(spec, "evaluation", attempts, seed)
-        rows = torch.zeros(attempts, dtype=torch.int64)
-        tests.append(Attempts((spec,), rows, states, said[t : t + 1], things, history))
+        held_starts = starts(spec, "demonstrations", demonstrations, seed)[demonstrations - held_out :]
+        for judged, states in ((tests, starts(spec, "evaluation", attempts, seed)), (held_tests, held_starts)):
+            rows = torch.zeros(len(states), dtype=torch.int64)
+            judged.append(Attempts((spec,), rows, states, said[t : t + 1], things, history))
     meta = {"order": order, "demonstrations": demonstrations, "horizons": [spec.horizon for spec in tasks]}
     shape = layout(part, said.shape[1], things)
     return Stream(f"libero-{which}-mini", 1, DIL, learnt, tests, 3, seed, kind="policy", meta=meta, layout=shape,
-                  points=POINTS)  # fmt: skip
+                  points=POINTS, held_tests=held_tests if held_out else ())  # fmt: skip
 
 
 def _frames(
-    task: TaskSpec, said: torch.Tensor, things: int, shown: Demonstrations, history: int, val_fraction: float
+    task: TaskSpec, said: torch.Tensor, things: int, shown: Demonstrations, history: int, held_out: int
 ) -> tuple[Data, Data | None]:
     """Training frames, and those of the episodes that are held out, the last ones."""
     world = World([task], torch.zeros(len(shown.states), dtype=torch.int64), shown.states)
@@ -103,9 +106,7 @@ def _frames(
         before = torch.cat([torch.zeros(1, dtype=torch.bool), grip[:-1]])
         weight = 1 + SWITCH * (grip != before)
         y.append(torch.cat([shown.actions[rows], weight[:, None]], 1))
-    count = len(x) - round(val_fraction * len(x))
-    if not count:
-        raise UsageError(f"val_fraction={val_fraction} leaves no demonstration to learn from.")
+    count = len(x) - held_out
     parts = [Data(torch.cat(x[a:b]), torch.cat(y[a:b])) for a, b in ((0, count), (count, len(x))) if b > a]
     return parts[0], parts[1] if len(parts) > 1 else None
 

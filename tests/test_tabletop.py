@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 from carryover.base.errors import InvalidError, UsageError
+from carryover.streams import load_stream
 from carryover.streams.tabletop.camera import OUTLINES, render
 from carryover.streams.tabletop.demonstrations import FLIP, TREMBLE, demonstrate
 from carryover.streams.tabletop.expert import expert
@@ -296,3 +297,15 @@ def test_pictures_show_what_matters():
         world_, before = world.select(torch.arange(10)), x
         world_.load(state)
         assert (render(world_) != before).flatten(1).any(1).all()
+
+
+def test_settings_are_chosen_by_attempts_from_where_held_out_demonstrations_began():
+    plain = load_stream("libero-goal-mini", n_tasks=2, demonstrations=10, val_fraction=0.3)
+    judged = load_stream("libero-goal-mini", n_tasks=2, demonstrations=10, val_fraction=0.3, scored_on="validation")
+    assert judged.test_sizes == [3, 3] and judged.fingerprint != plain.fingerprint
+    assert [task.train.digest() for task in judged.tasks] == [task.train.digest() for task in plain.tasks]
+    for spec, test, seen in zip(suite("libero-goal-mini"), judged.tests, plain.tests, strict=False):
+        assert test.states.equal(starts(spec, "demonstrations", 10)[7:])
+        assert not (test.states[:, None] == seen.states).all(2).any()
+    with pytest.raises(UsageError, match="holds none out"):
+        load_stream("libero-goal-mini", n_tasks=1, val_fraction=0, scored_on="validation")
