@@ -183,14 +183,16 @@ def check_settings(settings: dict[str, Any], where: str) -> None:
 
 
 def _check_scores(scores: list[str], path: Path) -> None:
-    """A page computes its scores from counts alone, and ranks by the first on a scale from 0 to 100 %."""
-    for name in scores:
+    """A page computes scores from what a record counts, and ranks by the first, of what its evidence shows again."""
+    for place, name in enumerate(scores):
         if name not in metrics.registry.entries:
             raise unknown(f"metric in {path}: scores:", name, metrics.registry.entries)
         needs = signature(metrics.registry.load(name)).parameters
-        more = [key for key, p in needs.items() if p.default is Parameter.empty and key not in ("R", "n")]
+        counted = ("R", "n", "curves") if place else ("R", "n")
+        more = [key for key, p in needs.items() if p.default is Parameter.empty and key not in counted]
         if more:
-            raise UsageError(f"{path}: scores: {name} needs {' and '.join(more)}, and counts are all that a page has.")
+            why = "counts are all that a page has" if place else "a page ranks by what evidence shows again"
+            raise UsageError(f"{path}: scores: {name} needs {' and '.join(more)}, and {why}.")
     if len(set(scores)) < len(scores):
         raise UsageError(f"{path}: scores: one is named twice.")
     if metrics.registry.load(scores[0]).difference:

@@ -114,8 +114,11 @@ def summarise(record: RunRecord, names: Iterable[Any] = ()) -> dict[str, dict[st
     """
     names = [names] if isinstance(names, str) else list(names)
     complete = [i for i, run in enumerate(record.runs) if run.status == "complete"]
-    given = {} if record.curves is None else {"curves": record.curves}
-    values = metrics.compute(record.matrix[complete], names, n=record.stream.test_sizes, **given)
+    matrix, curves = record.matrix[complete], record.curves
+    if curves is None and names:  # what is asked for by name is undefined, not an error
+        curves = matrix.new_full((len(complete), len(record.stream.tasks), 1), math.nan)
+    given = {} if curves is None else {"curves": curves}
+    values = metrics.compute(matrix, names, n=record.stream.test_sizes, **given)
     functions = {key: function for key, function in map(metrics.resolve, names or values)}
     return {name: _summary(value.tolist(), functions[name]) for name, value in values.items()}
 

@@ -311,6 +311,16 @@ def test_the_first_score_ranks_in_its_direction(tmp_path):
     assert ranking(board, ["nevis_error"]) == ["Loses", "Keeps"], "the lower, the better: 1 - la"
 
 
+def test_curves_may_be_shown_and_never_rank(tmp_path):
+    """No evidence shows them again; a record without any has a dash."""
+    assert read(tmp_path, 'stream = "x"\nscores = ["acc", "auc_libero"]').scores == ["acc", "auc_libero"]
+    with pytest.raises(UsageError, match="fwt_libero needs curves, and a page ranks by what evidence shows again"):
+        read(tmp_path, 'stream = "x"\nscores = ["fwt_libero", "acc"]')
+    with pytest.raises(UsageError, match="lca needs batch_curves, and counts are all"):
+        read(tmp_path, 'stream = "x"\nscores = ["acc", "lca"]')
+    assert ranking(fill(tmp_path), ["acc", "fwt_libero"]) == ["Keeps", "Loses"]
+
+
 def test_the_front_follows_the_direction():
     points = [Point(n, "", f, m, m, m) for n, f, m in [("a", 10, 50), ("b", 20, 60), ("c", 20, 45), ("d", 30, 45)]]
     assert [p.name for p in front(points, "lower")] == ["a", "c"]
