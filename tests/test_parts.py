@@ -468,6 +468,17 @@ def test_reservoir_reads_written_slots_alone():
     assert memory.nbytes == 3 * (2 * 4 + 8)
 
 
+@pytest.mark.parametrize("kind", ["reservoir", "ring", "all"])
+def test_the_bytes_of_a_memory_count_targets_of_several_numbers_once(kind):
+    """As actions are."""
+    memory = {"reservoir": lambda: ReservoirMemory(8), "ring": lambda: RingMemory(4), "all": Archive}[kind]()
+    x, y = torch.zeros(3, 5), torch.zeros(3, 4)
+    if kind == "ring":
+        memory.begin_task()
+    memory.add(x, y, *[torch.Generator()] * (kind == "reservoir"))
+    assert memory.nbytes == 3 * (5 * 4 + 4 * 4)
+
+
 def ring(per_task: int, *tasks: list[list[int]]) -> RingMemory:
     """A ring memory after tasks, each a list of batches of labels; samples repeat their label."""
     memory = RingMemory(per_task)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ class Memory:
 
     samples: Tensor | None = None
     targets: Tensor | None = None
+    axes: ClassVar[int] = 1  # of both that number the slots; what comes behind is one sample, or one target
 
     def __len__(self) -> int:
         """Filled slots."""
@@ -23,7 +25,7 @@ class Memory:
         """Bytes of the filled slots."""
         if not len(self):
             return 0
-        slots = self.targets.numel()
+        slots = math.prod(self.targets.shape[: self.axes])
         return len(self) * (self.samples.nbytes + self.targets.nbytes) // slots
 
 
@@ -104,6 +106,8 @@ class RingMemory(Memory):
     trains on unwritten slots where a task has fewer samples than the ring. Here each task's ring starts at 0, wraps,
     and only filled slots are read.
     """
+
+    axes = 2
 
     def __init__(self, per_task: int) -> None:
         self.per_task = per_task
