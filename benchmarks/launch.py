@@ -229,6 +229,7 @@ class Job:
                 checkpoint=folder.checkpoint(self.seed),
                 every=spec.every,
                 listener=lambda progress: tell(progress.share),
+                films=folder.films(self.seed),
             )
         folder.put(*result, self.identity)
 

@@ -138,7 +138,7 @@ def run(
 
 @app.command()
 def pretrain(
-    model: Annotated[str, typer.Argument(help="A backbone that is shipped: vit-micro or clip-micro.")],
+    model: Annotated[str, typer.Argument(help="A backbone that is shipped: vit-micro, clip-micro or bc-micro.")],
     out: Annotated[Path | None, typer.Option("--out", help="File to write; default: MODEL.safetensors.")] = None,
     steps: Annotated[int | None, typer.Option(help="Fewer for a trial. Default: the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -147,7 +147,7 @@ def pretrain(
     threads: Annotated[int | None, typer.Option(min=1, help="Default: as many as made the shipped file.")] = None,
     as_json: Json = False,
 ):
-    """Make a shipped backbone again, from generated images alone."""
+    """Make a shipped backbone again, from generated images or demonstrations alone."""
     from ..benchmarks.launch import resolved_device
     from ..evaluation.threads import threads as using
     from ..strategies.backbones.pretrain import THREADS, pretrain, recipe_of
@@ -163,7 +163,8 @@ def pretrain(
         header = pretrain(path, recipe, where, lambda step: tell(step / recipe.steps))
     if as_json:
         return dump(header | {"file": str(path)})
-    say(f"accuracy on images it never saw: {header['accuracy']:.1%}")
+    judged = ("success", "in attempts") if "success" in header else ("accuracy", "on images")
+    say(f"{' '.join(judged)} it never saw: {header[judged[0]]:.1%}")
     print(f"{path}  sha256 {header['sha256']}")
     return None
 
@@ -174,12 +175,15 @@ def plot(
     against: Annotated[
         str | None, typer.Option(help="Two metrics: all runs in one figure, as in transfer_mtil,last.")
     ] = None,
+    film: Annotated[bool, typer.Option("--film", help="Attempts of a policy, just learnt and in the end.")] = False,
+    tasks: Annotated[str | None, typer.Option(help="With --film: 1,4,10, say. Default: the first three.")] = None,
     out: Out = None,
     as_json: Json = False,
 ):
     """Transfer matrices as heat maps, PNG and SVG; several runs are also compared.
 
-    Also subspaces and regimes, where a strategy reports them; with --against, only one metric against another.
+    Also subspaces and regimes, where a strategy reports them; with --against, only one metric against another; with
+    --film, only films: a strip of pictures, PNG and SVG, and a GIF.
     """
     if against is not None:
         from ..evaluation.plots_tradeoff import plot_tradeoff
@@ -189,13 +193,23 @@ def plot(
             raise UsageError(f"--against {against}: give two metrics, such as transfer_mtil,last.")
         plot_tradeoff([_record(folder) for folder in folders], *names, place)
         return _print_paths([place / f"tradeoff.{kind}" for kind in ("png", "svg")], as_json)
+    records = [_record(folder) for folder in folders]
+    places = [out / _label(f, folders) if out and len(folders) > 1 else out or _folder(f) for f in folders]
+    written: list[Path] = []
+    if film:
+        from ..evaluation.films import load_films
+        from ..evaluation.plots_films import animate_films, plot_films
+
+        chosen = None if tasks is None else _tasks(tasks)
+        for folder, record, place in zip(folders, records, places, strict=True):
+            films = load_films(_folder(folder), record)
+            plot_films(record, *films, chosen, place)
+            written += [place / "films.png", place / "films.svg", animate_films(record, *films, chosen, place)]
+        return _print_paths(written, as_json)
     from ..evaluation.plots import plot_comparison, plot_curves, plot_record, plot_scores
     from ..evaluation.plots_subspaces import plot_regimes, plot_subspaces
 
-    records = [_record(folder) for folder in folders]
-    written: list[Path] = []
-    for folder, record in zip(folders, records, strict=True):
-        place = out / _label(folder, folders) if out and len(folders) > 1 else out or _folder(folder)
+    for record, place in zip(records, places, strict=True):
         figures = {
             "transfer-matrix": plot_record(record, place),
             "curves": plot_curves(record, place),
@@ -389,6 +403,14 @@ def _threads(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise UsageError(f"--threads {text}: a number from 1 to 1024, or auto.")
     return int(text)
+
+
+def _tasks(text: str) -> list[int]:
+    """Positions of tasks, which people number from 1."""
+    numbers = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
+    if min(numbers) < 1:
+        raise UsageError(f"--tasks {text[:60]}: numbers from 1 on, such as 1,4,10.")
+    return [number - 1 for number in dict.fromkeys(numbers)]
 
 
 def _links(pairs: list[str]) -> dict[str, str]:

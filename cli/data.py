@@ -1,4 +1,4 @@
-"""`carryover data`: what data sets a stream reads, whether they are there, and how to get them."""
+"""`carryover data`: what data sets a stream reads, whether they are there, and how to get them; and back into files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from ..base.errors import StorageError
 
 app = typer.Typer(no_args_is_help=True, help="The data sets that streams read.")
 STATES = {True: "there", False: "missing", None: "unknown"}
-
-
-@app.callback()
-def _data():
-    pass  # one command alone would not be named
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for machines.")]
 
 
 @app.command()
@@ -25,7 +21,7 @@ def status(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of data sets; else CARRYOVER_DATA, else a user cache.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value for machines.")] = False,
+    as_json: Json = False,
 ):
     """What a stream needs: what is there, what is missing, and how to get it.
 
@@ -45,6 +41,33 @@ def status(
         _print(stream, found, data_root(data))
     if not complete:
         raise typer.Exit(StorageError.code)
+
+
+@app.command()
+def export(
+    stream: Annotated[str, typer.Argument(help="A stream of the table-top, such as libero-object-mini.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the stream: n_tasks=2, observe=camera.")
+    ] = None,
+    as_json: Json = False,
+):
+    """Write a stream's demonstrations and initial states in the layout of LIBERO's files.
+
+    They are read again with `--set stream.files=FOLDER`.
+    """
+    from ..streams import load_stream
+    from ..streams.tabletop.files import export as write
+    from .commands import parse_settings
+
+    options = {name.removeprefix("stream."): value for name, value in parse_settings(set_ or []).items()}
+    paths = write(load_stream(stream, **options), folder)
+    if as_json:
+        from .console import dump
+
+        dump([str(path) for path in paths])
+    else:
+        print(f"{len(paths)} files are in {paths[0].parent}")
 
 
 def _print(stream: str, found: list, root: Path) -> None:

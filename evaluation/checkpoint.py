@@ -28,22 +28,23 @@ def save_state(path: Path, state: Any) -> None:
     write_atomic(path, save(tensors, metadata=header))
 
 
-def load_state(path: Path) -> Any:
+def load_state(
+    path: Path, what: str = "checkpoint", mend: str = "Remove it to start this seed from the beginning."
+) -> Any:
     """What `save_state` wrote, tensors on the CPU. A truncated or altered file answers in one line."""
-    mend = "Remove it to start this seed from the beginning."
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if header["sha256"] != _digest(header["state"], tensors):
-            raise InvalidError(f"the checkpoint {path} is damaged: its contents do not match its SHA-256. {mend}")
+            raise InvalidError(f"the {what} {path} is damaged: its contents do not match its SHA-256. {mend}")
         return _put_together(json.loads(header["state"]), tensors)
     except FileNotFoundError:
-        raise StorageError(f"the checkpoint {path} does not exist.") from None
+        raise StorageError(f"the {what} {path} does not exist.") from None
     except OSError as error:
-        raise StorageError(f"the checkpoint {path} cannot be read: {error.strerror or error}.") from None
+        raise StorageError(f"the {what} {path} cannot be read: {error.strerror or error}.") from None
     except (SafetensorError, json.JSONDecodeError, KeyError, ValueError, TypeError):
-        raise InvalidError(f"the checkpoint {path} is truncated or not a checkpoint. {mend}") from None
+        raise InvalidError(f"the {what} {path} is truncated or not a {what}. {mend}") from None
 
 
 def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -1,5 +1,7 @@
 """A run's folder: `record.json`, `evidence/seed-N.bits`, and `seeds/` while seeds are on their way.
 
+Of streams whose attempts can be watched there is also `films/seed-N.safetensors`, which no record speaks of.
+
 Each seed leaves `seeds/N.json` when it is done and `seeds/N.safetensors` (its checkpoint) until then, so that seeds can
 run in separate processes; `gather` folds them into the one record. Killed at any point, the folder is still right.
 Processes that share a folder fold their seeds one after the other.
@@ -31,6 +33,10 @@ class RunFolder:
     def checkpoint(self, seed: int) -> Path:
         """Where a seed saves itself while it runs."""
         return self.path / "seeds" / f"{seed}.safetensors"
+
+    def films(self, seed: int) -> Path:
+        """Where a seed leaves films of its attempts."""
+        return self.path / "films" / f"seed-{seed}.safetensors"
 
     def _seed_file(self, seed: int) -> Path:
         return self.path / "seeds" / f"{seed}.json"

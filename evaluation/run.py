@@ -10,15 +10,13 @@ moment and picked up from its last checkpoint with the same result, bit for bit 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..base.errors import InvalidError, UsageError
 from ..base.files import sha256
@@ -26,10 +24,11 @@ from ..strategies.config import flat
 from ..strategies.context import Context
 from ..strategies.core import Strategy
 from ..strategies.parts.selection import reached
-from ..streams.core import LabelledTest, Query, Stream
+from ..streams.core import Stream
 from .checkpoint import load_state, save_state
 from .cost import ledger, peak_device_bytes, peak_host_bytes, pretrained
-from .diagnose import diagnose
+from .evaluator import Evaluator
+from .films import Take, save_films
 from .record import Evidence, Measured, SeedRun, Usage, pack_evidence
 
 
@@ -51,97 +50,6 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
-class Evaluator:
-    """Scores a strategy on every test set. The test sets live here and nowhere else.
-
-    Where all tasks are asked the same question (no task id, one label space), their test sets are laid end to end and
-    scored in one sweep; that is exact because a prediction may not depend on what else is in its batch.
-
-    Args:
-        together: how many samples are predicted together, for a strategy whose predictions do depend on it; then each
-            test set is scored by itself.
-    """
-
-    def __init__(
-        self, stream: Stream, device: torch.device, batch_size: int | None = None, together: int | None = None
-    ) -> None:
-        self.stream = stream
-        self.tests = [test.to(device) if hasattr(test, "to") else test for test in stream.tests]
-        self.controls = [(c.test.to(device) if hasattr(c.test, "to") else c.test, c.query) for c in stream.controls]
-        per_sample = int(np.prod(stream.info.shape))
-        room = 2**26 if device.type == "cuda" else 2**22  # floats in a batch
-        self.batch_size = together or batch_size or max(16, min(1024, room // max(per_sample, 1)))
-        self.task_id_reads = 0
-        self._sweep = None
-        if together is None and not stream.setting.task_id_at_test and stream.setting.label_space != "task":
-            self._sweep = _end_to_end(self.tests)
-        self.alone = self.tests if stream.points else []  # for learning curves
-        if self._sweep is not None:
-            self.tests = []  # one copy on the device is enough
-
-    def row(self, strategy: Strategy, context: Context, seen: int) -> np.ndarray:
-        """[sum of test sizes] bool: every test case after `seen` tasks, in task order."""
-        queries = [self.stream.query(j, seen) for j in range(len(self.stream))]
-        with _evaluating(strategy):
-            if self._sweep is not None:
-                bits = self._score(strategy, context, self._sweep, queries[0], seen)
-            else:
-                bits = torch.cat(
-                    [
-                        self._score(strategy, context, test, query, seen)
-                        for test, query in zip(self.tests, queries, strict=True)
-                    ]
-                )
-        self.task_id_reads += sum(query.reads["task_id"] for query in queries)
-        return bits.cpu().numpy()
-
-    def outside(self, strategy: Strategy, context: Context, seen: int) -> list[int]:
-        """Correct answers of each control after `seen` tasks."""
-        return [
-            int(self._score(strategy, context, test, query, seen, beside=number).sum())
-            for number, (test, query) in enumerate(self.controls, 1)
-        ]
-
-    def _score(
-        self, strategy: Strategy, context: Context, test: Any, query: Query, seen: int, beside: int = 0
-    ) -> Tensor:
-        asked = -1 - beside if query._index is None else query._index
-
-        def predict(inputs: Tensor) -> Tensor:
-            if self.stream.kind == "policy":  # batches of every size, as attempts end
-                work = context.meter.standing_for("eval", f"{seen} {asked}", len(inputs), len(inputs))
-            else:
-                work = context.meter.work("eval", seen, asked, len(query.classes), *inputs.shape)
-            with work:
-                return strategy.predict(inputs, query)
-
-        with torch.no_grad():
-            return test.score(predict, self.batch_size)
-
-    def own(self, strategy: Strategy, context: Context, index: int) -> int:
-        """Correct answers on the test of task `index` while it is learnt."""
-        query = self.stream.query(index, index + 1)
-        with _evaluating(strategy):
-            return int(self._score(strategy, context, self.alone[index], query, index).sum())
-
-    def diagnose(self, strategy: Strategy, context: Context) -> None:
-        """Report how well a strategy that chooses among tasks' parameters chooses; nothing for one that does not."""
-        if not hasattr(strategy, "select_task") or not all(isinstance(t, LabelledTest) for t in self.stream.tests):
-            return
-        shares = []
-        with context.meter.silent():
-            for task, test in enumerate(self.stream.tests):
-                query = self.stream.query(task, len(self.stream))
-                shares.append(diagnose(strategy, test.to(context.device), task, query, self.batch_size))
-        for name in shares[0]:
-            context.diagnostics[name] = [share[name] for share in shares]
-
-    def counts(self, bits: np.ndarray) -> list[int]:
-        """Correct answers per task from a row of bits."""
-        ends = np.cumsum(self.stream.test_sizes)
-        return [int(part.sum()) for part in np.split(bits, ends[:-1])]
-
-
 def run_seed(
     strategy: Strategy,
     stream: Stream,
@@ -152,6 +60,7 @@ def run_seed(
     every: float = 30.0,
     listener: Listener | None = None,
     until: int | None = None,
+    films: Path | None = None,
 ) -> tuple[SeedRun, bytes | None]:
     """One pass of a fresh strategy over the stream.
 
@@ -160,6 +69,7 @@ def run_seed(
         every: seconds between checkpoints inside a task; there is one after every task besides.
         listener: told about progress, at most ten times a second.
         until: stop after this many tasks; rows 0..until are those of the whole run.
+        films: file for films of some attempts, where tests can be watched; None makes none.
 
     Returns:
         The seed's result, and its evidence (bit-packed correctness), None if the run diverged.
@@ -168,7 +78,7 @@ def run_seed(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     context = Context(seed, device)
-    evaluator = Evaluator(stream, device, together=strategy.test_batch)
+    evaluator = Evaluator(stream, device, together=strategy.test_batch, filming=films is not None)
     context.begin(-1)  # what a network's constructor draws from torch's own generator depends on the seed alone
     strategy.setup(stream.info, context)
     state = _Position(strategy, context, evaluator, stream)
@@ -202,6 +112,8 @@ def run_seed(
         clock.save()
     if len(state.rows) == len(stream) + 1:
         clock.timed("eval", evaluator.diagnose, strategy, context)
+    if films is not None and evaluator.takes:
+        save_films(films, stream, evaluator.takes)
     return state.result(seed), state.evidence()
 
 
@@ -262,6 +174,7 @@ class _Position:
             "drawn": self.drawn,
             "inside": self.inside,
             "task_id_reads": self.evaluator.task_id_reads,
+            "films": [take.state_dict() for take in self.evaluator.takes],
             "resumed": self.resumed,
             "threads": torch.get_num_threads(),
             "spent": self.spent,
@@ -293,6 +206,7 @@ class _Position:
             self.curves = state.get("curves", [])
             self.drawn, self.inside = list(state["drawn"]), state["inside"]
             self.evaluator.task_id_reads = state["task_id_reads"]
+            self.evaluator.takes = [Take.of(film) for film in state.get("films", [])]
             self.resumed, self.spent = state["resumed"] + 1, self.spent | state["spent"]
             torch.set_num_threads(state["threads"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -398,30 +312,6 @@ class _Clock:
 def told_outside(strategy: Strategy) -> Mapping[str, str]:
     """Digests of what a strategy, or the one that it is wrapped around, learns from beside the stream."""
     return strategy.outside if strategy.inner is None else told_outside(strategy.inner)
-
-
-@contextmanager
-def _evaluating(strategy: Strategy) -> Iterator[None]:
-    """Networks in evaluation mode, and back: a row may be taken in the middle of learning."""
-    training = [net for net in strategy.networks() if net.training]
-    for net in training:
-        net.eval()
-    yield
-    for net in training:
-        net.train()
-
-
-def _end_to_end(tests: list[Any]) -> Any:
-    """One test set out of several, if they are of one kind and shape and prepared alike; else None."""
-    if hasattr(tests[0], "joined"):
-        return tests[0].joined(tests[1:])
-    if not all(isinstance(test, LabelledTest) and isinstance(test.data.samples, Tensor) for test in tests):
-        return None
-    first = tests[0].data
-    if any(t.data.transform is not first.transform or t.data.shape != first.shape for t in tests):
-        return None
-    samples = torch.cat([test.data.samples for test in tests])
-    return LabelledTest(replace(first, samples=samples, targets=torch.cat([test.data.targets for test in tests])))
 
 
 def _finite(strategy: Strategy) -> bool:

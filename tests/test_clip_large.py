@@ -80,7 +80,7 @@ def at_work(folder: str, batch: int, recompute: bool, evaluate: bool) -> None:
     import resource
 
     import torch
-    from carryover.evaluation.run import Evaluator
+    from carryover.evaluation.evaluator import Evaluator
     from carryover.strategies import Context, load_strategy
     from carryover.streams.builders import from_tasks
     from carryover.streams.core import TIL, LabelledTest

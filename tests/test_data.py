@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from carryover.base.errors import UsageError
-from carryover.evaluation.run import Evaluator
+from carryover.evaluation.evaluator import Evaluator
 from carryover.streams import CIL, Data, LabelledTest, Stream, Task, check_stream, from_arrays, permuted, split
 from carryover.streams import rows as rows_module
 from carryover.streams.augment import CenterCrop, RandomResizedCrop

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from carryover.base.errors import UsageError
-from carryover.evaluation.run import Evaluator, run_seed
+from carryover.evaluation.evaluator import Evaluator
+from carryover.evaluation.run import run_seed
 from carryover.strategies import check_strategy
 from carryover.strategies.aper import APER
 from carryover.strategies.backbones import vits

@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from carryover.evaluation.evaluator import Evaluator
 from carryover.evaluation.record import evidence_bytes, unpack_evidence
-from carryover.evaluation.run import Evaluator, run_seed
+from carryover.evaluation.run import run_seed
 from carryover.strategies import Context, load_strategy
 from carryover.strategies.check import blob_stream
 from carryover.strategies.core import GradientStrategy

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from carryover.base.errors import UsageError
 from carryover.evaluation.cost import ledger
-from carryover.evaluation.run import Evaluator, run_seed
+from carryover.evaluation.evaluator import Evaluator
+from carryover.evaluation.run import run_seed
 from carryover.strategies import check_strategy
 from carryover.strategies.backbones import vits
 from carryover.strategies.backbones.vit import Plugs

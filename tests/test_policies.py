@@ -16,7 +16,7 @@ from carryover.evaluation.evaluator import Evaluator
 from carryover.evaluation.record import RunRecord
 from carryover.evaluation.run import run_seed
 from carryover.leaderboard.rules import check, division
-from carryover.strategies import Context, Strategy, TrainConfig, check_strategy, registry
+from carryover.strategies import Context, Strategy, TrainConfig, check_strategy
 from carryover.strategies.backbones import build
 from carryover.strategies.backbones.actions import Head, Mixture
 from carryover.strategies.core import load_strategy
@@ -24,11 +24,12 @@ from carryover.strategies.parts.imitation import Imitation
 from carryover.streams import load_stream
 from carryover.streams.core import DIL, TIL, Data, Query, Stream, StreamInfo
 from carryover.streams.tabletop.observe import ROBOT, TOKEN
-from carryover.tests.toys import granted, learn, reaching, started
+from carryover.tests.toys import FROM_SCRATCH, granted, learn, reaching, started
 from torch import Tensor
 
 torch.set_num_threads(1)
-NAMES = [name for name in registry.entries if "policy" in load_strategy(name).kinds]
+# those that learn a policy from scratch; for what stands on a pre-trained one see test_layernorm_policies
+NAMES = [name for name in FROM_SCRATCH if "policy" in load_strategy(name).kinds]
 TOY = {"model": "bc-mlp", "model.hidden": [8], "batch_size": 12, "lr": 0.01}
 QUICK = {"model": "bc-mlp", "model.hidden": [32, 32], "batch_size": 12, "optimizer": "adamw", "lr": 0.02, "steps": 21}
 NETWORKS = {

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from carryover.base.errors import UsageError
 from carryover.benchmarks.launch import run
+from carryover.evaluation.evaluator import Evaluator
 from carryover.evaluation.plots_tradeoff import plot_tradeoff
-from carryover.evaluation.run import Evaluator, run_seed
+from carryover.evaluation.run import run_seed
 from carryover.leaderboard.rules import check
 from carryover.strategies import load_strategy
 from carryover.strategies.check import blob_stream

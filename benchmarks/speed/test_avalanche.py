@@ -13,7 +13,8 @@ from contextlib import redirect_stdout
 import pytest
 import torch
 from carryover.benchmarks.speed.turns import Turns
-from carryover.evaluation.run import Evaluator, run_seed
+from carryover.evaluation.evaluator import Evaluator
+from carryover.evaluation.run import run_seed
 from carryover.strategies import Context
 from carryover.strategies.backbones.mlp import mlp
 from carryover.strategies.core import load_strategy

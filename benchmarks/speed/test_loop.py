@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from carryover.benchmarks.speed.turns import NOISY, Turns
-from carryover.evaluation.run import Evaluator, run_seed
+from carryover.evaluation.evaluator import Evaluator
+from carryover.evaluation.run import run_seed
 from carryover.strategies import Context
 from carryover.strategies.backbones.mlp import mlp
 from carryover.strategies.finetune import Finetune

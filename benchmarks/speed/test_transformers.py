@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from carryover.benchmarks.speed.turns import Turns
-from carryover.evaluation.run import Evaluator
+from carryover.evaluation.evaluator import Evaluator
 from carryover.strategies.backbones.vit import Plugs
 from carryover.strategies.context import Context
 from carryover.strategies.core import load_strategy

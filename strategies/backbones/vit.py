@@ -108,6 +108,10 @@ class ViT(nn.Module):
         pooled = body.pool(self.tokens(x, plugs)[:, : self._own_tokens])
         return _normed(2 * self.depth, body.fc_norm, pooled[:, None], plugs)[:, 0]
 
+    def query(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] to [B, D], by which tasks are told apart: the features with nothing plugged in."""
+        return self.features(x)
+
     def forward(self, x: Tensor, plugs: Plugs | None = None) -> Tensor:
         """Images [B, C, H, W] to logits [B, classes]."""
         return self.head(self.features(x, plugs))
@@ -150,7 +154,11 @@ def _attention(i: int, attn: nn.Module, x: Tensor, plugs: Plugs) -> Tensor:
 def _normed(number: int, norm: nn.Module, x: Tensor, plugs: Plugs) -> Tensor:
     if plugs.norm is None or isinstance(norm, nn.Identity):
         return norm(x)
-    weight, bias = plugs.norm(number, x)
+    return renormed(norm, x, *plugs.norm(number, x))
+
+
+def renormed(norm: nn.LayerNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A norm of x [B, N, D] with another weight and bias, each [D], or [B, D] for one pair per sample."""
     if weight.dim() == 1:
         return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
     return torch.addcmul(bias[:, None], F.layer_norm(x, norm.normalized_shape, None, None, norm.eps), weight[:, None])
