@@ -12,6 +12,7 @@ from ..base.errors import UsageError
 from .sources import data_root
 from .sources.cifar import LAYOUTS
 from .sources.libero.names import SUITES
+from .sources.libero.simulator import simulator_needs
 from .sources.libero.suites import suite_need
 from .sources.mtil import DOMAINS, domain_need
 from .sources.needs import Need, idx_files, need
@@ -70,6 +71,9 @@ def _need(name: str, root: Path, published: list[Published]) -> Need:
         return Need(name, there, str(root / name), () if there else ("its package",), get, False)
     if name in SUITES:
         return suite_need(name, root)
+    for one in simulator_needs() if "libero" in name else ():
+        if one.name == name:
+            return one
     if name in FILED:
         return need(name, root, *FILED[name])
     for source in published:

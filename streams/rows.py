@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -57,7 +58,7 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """Bytes on disk."""
-        return len(self) * self._source[:1].nbytes
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, key: int | slice | np.ndarray) -> np.ndarray:
         """Rows in memory. The disk is read in ascending order, whatever the order asked for."""
@@ -81,10 +82,13 @@ def remembered(rows: Tensor | np.ndarray | Rows, facts: bytes, compute: Callable
         facts: what else the result depends on.
     """
     source = rows._source if isinstance(rows, Rows) else rows
+    index = rows._index if isinstance(rows, Rows) else np.arange(len(rows))
+    if hasattr(source, "contents"):  # made when they are drawn, of less than they amount to
+        return sha256(np.ascontiguousarray(index).tobytes() + facts + source.contents().encode())
     if not isinstance(source, np.memmap) or rows.nbytes < WORTH_KEEPING:
         return compute()
     path = Path(source.filename)
-    state, index = path.stat(), rows._index if isinstance(rows, Rows) else np.arange(len(rows))
+    state = path.stat()
     key = sha256(b"%d %d " % (state.st_size, state.st_mtime_ns) + np.ascontiguousarray(index).tobytes() + facts)
     kept = path.with_suffix(".digests.json")
     try:

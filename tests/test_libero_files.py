@@ -879,5 +879,5 @@ def test_a_configuration_of_the_users_is_kept(package, tmp_path, monkeypatch, na
 
 def test_without_the_simulator_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setattr("carryover.streams.sources.libero.simulator.find_spec", lambda name: None)
-    with pytest.raises(StorageError, match="not installed. Run: pip install hf-libero"):
+    with pytest.raises(StorageError, match=r"not installed. Run: pip install \"carryover\[libero\]\""):
         import_libero()

@@ -38,13 +38,13 @@ DRAWN = {
 def aircraft(home: Path) -> list[Picture]:
     """FGVC Aircraft: data/images_variant_train.txt and _test.txt, "0034309 DHC-6" a line."""
     lists = {part: home / "data" / f"images_variant_{part}.txt" for part in PARTS}
-    rows = ((part, line.partition(" ")) for part, path in lists.items() for line in _lines(path))
-    return [_picture(home / "data" / "images" / f"{image}.jpg", label, part) for part, (image, _, label) in rows]
+    rows = ((part, line.partition(" ")) for part, path in lists.items() for line in lines_of(path))
+    return [picture_at(home / "data" / "images" / f"{image}.jpg", label, part) for part, (image, _, label) in rows]
 
 
 def caltech101(home: Path) -> list[Picture]:
     """Caltech101: 101_ObjectCategories/CLASS/, without the pictures of no class."""
-    found = in_folders(_folder(home / "101_ObjectCategories"))
+    found = in_folders(folder_at(home / "101_ObjectCategories"))
     return divided([picture for picture in found if picture.label != "BACKGROUND_Google"])
 
 
@@ -56,22 +56,22 @@ def cifar100(home: Path) -> list[Picture]:
 def dtd(home: Path) -> list[Picture]:
     """Describable Textures: dtd/labels/train1.txt and test1.txt, "banded/banded_0002.jpg" a line."""
     home = home / "dtd"
-    rows = ((part, line) for part in PARTS for line in _lines(home / "labels" / f"{part}1.txt"))
-    return [_picture(home / "images" / line, line.partition("/")[0], part) for part, line in rows]
+    rows = ((part, line) for part in PARTS for line in lines_of(home / "labels" / f"{part}1.txt"))
+    return [picture_at(home / "images" / line, line.partition("/")[0], part) for part, line in rows]
 
 
 def eurosat(home: Path) -> list[Picture]:
     """EuroSAT in RGB: 2750/CLASS/."""
-    return divided(in_folders(_folder(home / "2750")))
+    return divided(in_folders(folder_at(home / "2750")))
 
 
 def flowers102(home: Path) -> list[Picture]:
     """Flowers102: jpg/, numbers of images in setid.mat, of flowers in imagelabels.mat."""
-    labels = _mat(home / "imagelabels.mat", "labels")
-    sets = {"train": _mat(home / "setid.mat", "trnid"), "test": _mat(home / "setid.mat", "tstid")}
+    labels = matlab(home / "imagelabels.mat", "labels")
+    sets = {"train": matlab(home / "setid.mat", "trnid"), "test": matlab(home / "setid.mat", "tstid")}
     rows = ((part, int(image)) for part, images in sets.items() for image in images)
     return [
-        _picture(home / "jpg" / f"image_{image:05}.jpg", FLOWERS[int(labels[image - 1]) - 1], part)
+        picture_at(home / "jpg" / f"image_{image:05}.jpg", FLOWERS[int(labels[image - 1]) - 1], part)
         for part, image in rows
     ]
 
@@ -80,7 +80,7 @@ def food101(home: Path) -> list[Picture]:
     """Food101: meta/train.json and test.json, {"apple_pie": ["apple_pie/1005649", ...]}."""
     lists = {part: read_json(home / "meta" / f"{part}.json", LIMIT) for part in PARTS}
     rows = ((part, label, image) for part in PARTS for label, images in lists[part].items() for image in images)
-    return [_picture(home / "images" / f"{image}.jpg", label, part) for part, label, image in rows]
+    return [picture_at(home / "images" / f"{image}.jpg", label, part) for part, label, image in rows]
 
 
 def mnist_digits(home: Path) -> list[Picture]:
@@ -91,31 +91,31 @@ def mnist_digits(home: Path) -> list[Picture]:
 def oxford_pets(home: Path) -> list[Picture]:
     """Oxford-IIIT Pets: annotations/trainval.txt and test.txt, "Abyssinian_100 1 1 1" a line."""
     lists = {"train": home / "annotations" / "trainval.txt", "test": home / "annotations" / "test.txt"}
-    rows = ((part, line.split(" ")[0]) for part, path in lists.items() for line in _lines(path))
-    return [_picture(home / "images" / f"{image}.jpg", image.rpartition("_")[0], part) for part, image in rows]
+    rows = ((part, line.split(" ")[0]) for part, path in lists.items() for line in lines_of(path))
+    return [picture_at(home / "images" / f"{image}.jpg", image.rpartition("_")[0], part) for part, image in rows]
 
 
 def stanford_cars(home: Path) -> list[Picture]:
     """Stanford Cars: cars_train/ and cars_test/ with their lists in .mat; or train/CLASS/ and test/CLASS/."""
     if not (home / "devkit").is_dir():
         return in_folders(home)
-    names = _mat(home / "devkit" / "cars_meta.mat", "class_names")
+    names = matlab(home / "devkit" / "cars_meta.mat", "class_names")
     lists = {
-        "train": _mat(home / "devkit" / "cars_train_annos.mat", "annotations"),
-        "test": _mat(home / "cars_test_annos_withlabels.mat", "annotations"),
+        "train": matlab(home / "devkit" / "cars_train_annos.mat", "annotations"),
+        "test": matlab(home / "cars_test_annos_withlabels.mat", "annotations"),
     }
     rows = ((part, row) for part, annotations in lists.items() for row in annotations)
     return [
-        _picture(home / f"cars_{part}" / str(row["fname"]), str(names[int(row["class"]) - 1]), part)
+        picture_at(home / f"cars_{part}" / str(row["fname"]), str(names[int(row["class"]) - 1]), part)
         for part, row in rows
     ]
 
 
 def sun397(home: Path) -> list[Picture]:
     """SUN397: a/abbey/sun_*.jpg, p/playground/... ; of the classes "/a/abbey" that ClassName.txt lists."""
-    classes = {line[3:] for line in _lines(home / "ClassName.txt")}
+    classes = {line[3:] for line in lines_of(home / "ClassName.txt")}
     files = [file for file in images_in(home) if file.name.startswith("sun_")]
-    found = [_picture(file, "/".join(file.relative_to(home).parts[1:-1])) for file in files]
+    found = [picture_at(file, "/".join(file.relative_to(home).parts[1:-1])) for file in files]
     return divided([picture for picture in found if picture.label in classes])
 
 
@@ -154,7 +154,7 @@ def _rows(labelled: Labelled, where: str) -> Iterator[Picture]:
             yield Picture(name, file, part, pixels.size, f"{where}, {part} image {row}", opener)
 
 
-def _picture(file: Path, label: str, part: str = "") -> Picture:
+def picture_at(file: Path, label: str, part: str = "") -> Picture:
     from PIL import Image
 
     if not file.is_file():
@@ -163,13 +163,13 @@ def _picture(file: Path, label: str, part: str = "") -> Picture:
     return Picture(label, f"{label}/{file.name}", part, size, str(file), lambda: Image.open(file))
 
 
-def _folder(path: Path) -> Path:
+def folder_at(path: Path) -> Path:
     if not path.is_dir():
         raise StorageError(f"{path} is not a folder; unpack the archive again.")
     return path
 
 
-def _lines(path: Path) -> list[str]:
+def lines_of(path: Path) -> list[str]:
     try:
         text = read_bytes(path, LIMIT).decode()
     except UnicodeDecodeError as error:
@@ -177,7 +177,7 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _mat(path: Path, name: str) -> Any:
+def matlab(path: Path, name: str) -> Any:
     """One array of a MATLAB file."""
     if find_spec("scipy") is None:
         raise StorageError(f"{path} is read with SciPy, which is not installed. Run: pip install scipy.")

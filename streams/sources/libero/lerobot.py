@@ -21,11 +21,20 @@ from ....base.errors import CarryoverError, InvalidError, StorageError, UsageErr
 from ....base.files import canonical, read_json
 from .. import own_cache
 from ..decoded import PIECE, stored
+from ..needs import Need, need
 from .demonstrations import CAMERAS, Demonstrations
 
 COLUMNS = dict(zip(CAMERAS, ("observation.images.image", "observation.images.image2"), strict=True))
 INSTEAD = "Take HuggingFaceVLA/libero, whose frames are PNG in Parquet files"
 LIMIT = 2**24  # bytes of info.json
+FOLDER = "libero/lerobot"  # under the folder of data sets
+
+
+def lerobot_need(root: Path) -> Need:
+    """Whether the copy is there, by the files that name its tasks."""
+    home = "https://huggingface.co/datasets/HuggingFaceVLA/libero"
+    form = [f"{FOLDER}/meta/{name}" for name in ("info.json", "tasks.parquet")]
+    return need("libero-lerobot", root, (form,), f"put {home} into {FOLDER}")
 
 
 def read_lerobot(folder: str | Path, task: str, images: Sequence[str] = CAMERAS) -> Demonstrations:

@@ -27,12 +27,12 @@ def task_file(suite: str, task: str) -> str:
     return f"{FOLDER}/{suite.replace('-', '_')}/{task}_demo.hdf5"
 
 
-def suite_need(suite: str, root: Path) -> Need:
-    """Whether the files of a suite are there."""
+def suite_need(suite: str, root: Path, tasks: Sequence[str] | None = None) -> Need:
+    """Whether the files of a suite, or of some of its tasks, are there."""
     if suite not in SUITES:
         raise unknown("suite of LIBERO", suite, SUITES)
     get = f"put the folder {suite.replace('-', '_')} of {HOME} into {FOLDER}"
-    return need(suite, root, (tuple(task_file(suite, task) for task in SUITES[suite]),), get)
+    return need(suite, root, (tuple(task_file(suite, task) for task in tasks or SUITES[suite]),), get)
 
 
 def load_suite(
@@ -41,6 +41,7 @@ def load_suite(
     images: Sequence[str] = CAMERAS,
     proprio: Sequence[str] = PROPRIO,
     pairing: Pairing = "seen",
+    tasks: Sequence[str] | None = None,
 ) -> tuple[Demonstrations, ...]:
     """The demonstrations of a suite's tasks in LIBERO's order, 50 each; images are memory maps.
 
@@ -50,18 +51,20 @@ def load_suite(
     Args:
         suite: of `names.SUITES`.
         images, proprio, pairing: as for `hdf5.read_demonstrations`.
+        tasks: some of them, in an order of one's own.
 
     Raises:
         UsageError: an unknown suite. StorageError: files are missing; the message says where they are to be had.
         InvalidError: a file is damaged.
     """
     root = data_root(data)
-    told = suite_need(suite, root)
+    told = suite_need(suite, root, tasks)
+    tasks = tasks or SUITES[suite]
     if told.lacks:
-        lacks = f"{len(told.lacks)} of its {len(SUITES[suite])} files, such as {root / told.lacks[0]}"
+        lacks = f"{len(told.lacks)} of its {len(tasks)} files, such as {root / told.lacks[0]}"
         raise StorageError(f"{suite} lacks {lacks}: {told.get}.")
     found = []
-    for task in SUITES[suite]:
+    for task in tasks:
         path = root / task_file(suite, task)
         one = read_demonstrations(path, images, proprio, pairing)
         if one.actions.shape[1] != ACTION:
