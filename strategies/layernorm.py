@@ -16,6 +16,12 @@ Options of our own: keys in closed form, head rows that start as class prototype
 What is frozen says the same each time, and is computed once: the query of a test image, its features through the
 norms of a task that is over, and without augmentation both in training. The ledger counts the plain way.
 
+On policies, of which the paper has none: a pre-trained `bc-transformer` (model=bc-micro) is frozen, head included. A
+task owns its norms and a copy of the head, which are learnt together from where the task before ended; as nothing
+competes between tasks, there is no rectification. Keys choose at every step, by the instruction's token in the frozen
+network; see `Attentive.query`. With keys=mean, or in single-forward, there is one stage, which may go by `steps` and
+`selection`.
+
 Published (mean accuracy / forgetting): Split CIFAR-100 86.95 / 6.98, Split ImageNet-R 76.36 / 8.31; the weights were
 fine-tuned on ImageNet-1k, whose classes ImageNet-R's are.
 """
@@ -34,6 +40,8 @@ from torch import Tensor, nn
 from ..base.errors import UsageError
 from ..streams.batches import Batch, steps_per_epoch
 from ..streams.core import Data, Query, StreamInfo, Task
+from .backbones.policies import Attentive
+from .backbones.vit import ViT
 from .config import Count, Positive
 from .context import Context
 from .core import GradientStrategy, TrainConfig, strategy
@@ -41,7 +49,7 @@ from .parts.features import Memo, features
 from .parts.keys import Kind, TaskKeys
 from .parts.norms import NormKeys, NormSets, NormTuned
 from .parts.optimizers import make_optimizer, trained
-from .parts.prompts import Queries, frozen_vit
+from .parts.prompts import Queries, frozen_vit, refuse_decay
 from .parts.prototypes import start_rows
 
 STAGES = ("keys", "norms", "head")
@@ -90,35 +98,57 @@ class LayerNorm(GradientStrategy):
     """Tune the norms of a frozen transformer for each task, and choose among them by keys (C-LN)."""
 
     Config = LayerNormConfig
-    kinds = ("classification",)
+    kinds = ("classification", "policy")
 
     def setup(self, info: StreamInfo, context: Context) -> None:
         """Nothing is remembered yet."""
-        if self.config.steps:
-            raise UsageError(f"{self.name} learns in stages by epochs; steps does not say which. Leave it out.")
-        if self.config.schedule == "plateau":
-            raise UsageError(f"{self.name} learns in stages, whose losses do not compare. Choose another schedule.")
         super().setup(info, context)
+        if len(set(self.stages())) > 1:
+            self._refuse_what_stages_cannot()
         self._lasting = trained(self.model)  # what is trained and kept
-        self.queries = Queries(self.model.vit, context.meter)
+        self.queries = Queries(self.model.vit, context.meter, remember=not self._policy)
         self._finished: dict[int, Memo] = {}  # features of test images through the norms of tasks that are over
         self._data: Data | None = None  # of the task that is being learnt
         self._rectified: Memo | None = None  # its features as at test
 
+    def _refuse_what_stages_cannot(self) -> None:
+        mend = "Leave it out, or have one stage by keys=mean and rectify=false."
+        if self.config.steps:
+            raise UsageError(f"{self.name} learns in stages by epochs; steps does not say which. {mend}")
+        for name, off in (("schedule", "plateau"), ("selection", "validation"), ("selection", "simulator")):
+            if getattr(self.config, name) == off:
+                raise UsageError(f"{self.name} learns in stages, which {name}={off} cannot compare. {mend}")
+
     def furnish(self, network: nn.Module) -> NormTuned:
         """Norms and keys around the frozen network."""
         config = self.config
-        vit = frozen_vit(network, self.name, config)
+        vit = self._frozen(network)
         keys: TaskKeys | NormKeys
+        norms = vit.norms()
+        width = len(norms[0].weight)
         if config.variant == "two-forward":
-            keys = TaskKeys(config.keys, config.pool, self.info.classes, vit.width)
+            keys = TaskKeys(config.keys, config.pool, self.info.classes, width)
         else:
             if config.keys != "trained":
                 raise UsageError(f"{self.name}: keys={config.keys} goes with variant=two-forward. Leave it out.")
-            if vit.body.cls_token is None:
+            if isinstance(vit, ViT) and vit.body.cls_token is None:
                 raise UsageError(f"{self.name}: single-forward reads a class token, which {config.model} has not.")
-            keys = NormKeys(len(vit.norms()), config.pool, vit.width, config.attention)
+            keys = NormKeys(len(norms), config.pool, width, config.attention)
         return NormTuned(vit, NormSets(vit, config.pool), keys, config.detach)
+
+    def _frozen(self, network: nn.Module) -> ViT | Attentive:
+        config = self.config
+        if not self._policy:
+            return frozen_vit(network, self.name, config)
+        if not isinstance(network, Attentive):
+            raise UsageError(f"{self.name} works in attention, which {config.model} has not. Set model=bc-micro.")
+        for name in ("keys", "head_init"):
+            if getattr(config, name) == "prototypes":
+                raise UsageError(f"{self.name}: {name}=prototypes goes by classes, and actions are none. Leave it out.")
+        if config.variant == "two-forward" and config.keys == "trained":
+            refuse_decay(self.name, config)  # what else is trained has a tensor of its own for each task
+        network.freeze()
+        return network
 
     # -- learning ---------------------------------------------------------------------------------------------------
 
@@ -126,7 +156,7 @@ class LayerNorm(GradientStrategy):
         """The stage of each pass over a task's data."""
         config = self.config
         key_epochs = config.key_epochs if config.variant == "two-forward" and config.keys == "trained" else 0
-        head_epochs = config.head_epochs if config.rectify else 0
+        head_epochs = config.head_epochs if self._rectifies else 0
         return ["keys"] * key_epochs + ["norms"] * config.epochs + ["head"] * head_epochs
 
     def passes(self) -> int:
@@ -136,12 +166,12 @@ class LayerNorm(GradientStrategy):
     def extra_passes(self) -> int:
         """For keys and head rows that start at what the data say."""
         config = self.config
-        heads = 2 if config.rectify and config.rectify_from == "own" else 1
+        heads = 2 if self._rectifies and config.rectify_from == "own" else 1
         return (config.keys != "trained") + (heads if config.head_init == "prototypes" else 0)
 
     def cost_key(self, batch: Batch) -> tuple[int, ...]:
         """The stage."""
-        return (STAGES.index(self.stages()[batch.epoch]),)
+        return (STAGES.index(self._stage(batch)),)
 
     def learn(self, task: Task) -> None:
         """Train; where a training image comes in the same form in every pass, it is asked about once."""
@@ -154,16 +184,14 @@ class LayerNorm(GradientStrategy):
     def begin_task(self, task: Task) -> None:
         """Norms, and keys at norms, start as the previous task's; keys that are not trained are placed."""
         t, keys = self.tasks_begun - 1, self.model.keys
-        self.model.sets.begin(t, self.name)
-        if isinstance(keys, NormKeys):
-            keys.begin(t)
-        elif keys.kind != "trained":
+        self.model.begin(t, self.name)
+        if isinstance(keys, TaskKeys) and keys.kind != "trained":
             keys.place(t, *features(self.queries.ask, task.train, self.context, "keys"))
         self._enter(self.stages()[0])
 
     def loss(self, batch: Batch) -> Tensor:
-        """The stage's: minus the cosine to the key; or cross-entropy among the competing classes."""
-        t, model, stage = self.tasks_begun - 1, self.model, self.stages()[batch.epoch]
+        """The stage's: minus the cosine to the key; or cross-entropy among the competing classes, or of imitation."""
+        t, model, stage = self.tasks_begun - 1, self.model, self._stage(batch)
         if stage == "keys":
             return model.keys.pull(t, self.queries.in_training(batch.x))
         if stage == "head":
@@ -173,6 +201,11 @@ class LayerNorm(GradientStrategy):
         else:
             found, cosine = model.vit.features(batch.x, model.sets.plugs(t)), 0
         return self.objective.loss(self._beside(found), batch.y) - cosine
+
+    def validation_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Through the norms of the task, as they are trained."""
+        plugs = self.model.sets.plugs(self.tasks_begun - 1)
+        return self.objective.loss(self._beside(self.model.vit.features(x, plugs)), y)
 
     def after_step(self, batch: Batch) -> None:
         """After the last step of a stage the next one begins, with an optimizer that remembers nothing."""
@@ -195,7 +228,21 @@ class LayerNorm(GradientStrategy):
     @property
     def _beside(self) -> nn.Linear:
         """The head that is trained beside the norms."""
+        if self._policy:
+            return self.model.heads[self.tasks_begun - 1]
         return self.model.temporary["head"] if self.config.rectify else self.model.vit.head
+
+    @property
+    def _policy(self) -> bool:
+        return self.info.kind == "policy"
+
+    @property
+    def _rectifies(self) -> bool:
+        return self.config.rectify and not self._policy
+
+    def _stage(self, batch: Batch) -> str:
+        stages = self.stages()
+        return stages[min(batch.epoch, len(stages) - 1)]  # the only one may go on for `steps`
 
     def _enter(self, stage: str) -> None:
         """What a stage starts from, and what it trains."""
@@ -203,8 +250,9 @@ class LayerNorm(GradientStrategy):
         if stage == "keys":
             self._train_only([model.keys.keys])
         elif stage == "norms":
-            model.temporary["head"].load_state_dict(model.vit.head.state_dict())
-            self._start(self._beside, partial(model.still, plugs=model.sets.plugs(t)), "prototypes")
+            if not self._policy:
+                model.temporary["head"].load_state_dict(model.vit.head.state_dict())
+                self._start(self._beside, partial(model.still, plugs=model.sets.plugs(t)), "prototypes")
             at_norms = model.keys.of(t) if isinstance(model.keys, NormKeys) else []
             self._train_only([model.sets.sets[t], *at_norms, *self._beside.parameters()])
         else:
@@ -250,13 +298,17 @@ class LayerNorm(GradientStrategy):
     @torch.no_grad()
     def predict(self, inputs: Tensor, query: Query, chosen: Tensor | None = None) -> Tensor:
         """The best of the query's classes, with the norms of the tasks `chosen` [B], or of its own choice."""
-        if not self.tasks_begun:
-            found = self.queries.at_test(inputs)  # the network as it came
-        elif chosen is None and isinstance(self.model.keys, NormKeys):
-            found = self.model.by_norm(inputs, self.tasks_begun)[0]
+        model = self.model
+        if not self.tasks_begun:  # the network as it came
+            found = model.vit.features(inputs) if self._policy else self.queries.at_test(inputs)
+            return self.objective.decide(model.vit.head(found), query)
+        if chosen is None and isinstance(model.keys, NormKeys):
+            found, choices = model.by_norm(inputs, self.tasks_begun)
+            chosen = choices.mode(1).values
         else:
-            found = self._through(inputs, self.select_task(inputs, query) if chosen is None else chosen)
-        return self.objective.decide(self.model.vit.head(found), query)
+            chosen = self.select_task(inputs, query) if chosen is None else chosen
+            found = self._through(inputs, chosen)
+        return self.objective.decide(model.outputs(found, chosen), query)
 
     @torch.no_grad()
     def select_task(self, inputs: Tensor, query: Query) -> Tensor:
@@ -267,6 +319,8 @@ class LayerNorm(GradientStrategy):
 
     def _through(self, x: Tensor, chosen: Tensor) -> Tensor:
         """Features [B, D] through the norms of the tasks `chosen` [B]."""
+        if self._policy:
+            return self.model.still(x, self.model.sets.plugs(chosen))
         over = self.tasks_begun - (self.step > 0)
         found = x.new_empty(len(x), self.model.vit.width)
         for task in chosen.unique().tolist():
@@ -283,4 +337,5 @@ class LayerNorm(GradientStrategy):
 
     def networks(self) -> list[nn.Module]:
         """All but the temporary head."""
-        return [self.model.vit, self.model.sets, self.model.keys]
+        own = [self.model.heads] if self._policy else []
+        return [self.model.vit, self.model.sets, self.model.keys, *own]

@@ -1,6 +1,6 @@
 """How the small backbones that are shipped came to be: `carryover pretrain vit-micro` makes them again.
 
-For `clip-micro` see `contrastive`. `vit-micro`:
+For `clip-micro` see `contrastive`, for `bc-micro` `cloning`. `vit-micro`:
 
 Supervised classification of 300 characters in the fonts of matplotlib, drawn as photographs without end
 (`streams.sources.drawings.photographs`), so that no image is seen twice and there is nothing to download. No rendition
@@ -26,6 +26,8 @@ from ...base.files import sha256, write_atomic
 from ...base.seeds import drawing, torch_generator
 from ..config import Amount, Count, NonNegative, Positive, Share
 from . import registry
+from .cloning import PolicyRecipe
+from .cloning import train as train_policy
 from .contrastive import PairsRecipe, rate
 from .contrastive import train as train_pairs
 
@@ -48,11 +50,12 @@ class Recipe:
     seed: Amount = 0
 
 
-RECIPES = {"vit-micro": Recipe, "clip-micro": PairsRecipe}
-THREADS = {"vit-micro": 2, "clip-micro": 1}  # of the shipped files
+AnyRecipe = Recipe | PairsRecipe | PolicyRecipe
+RECIPES = {"vit-micro": Recipe, "clip-micro": PairsRecipe, "bc-micro": PolicyRecipe}
+THREADS = {"vit-micro": 2, "clip-micro": 1, "bc-micro": 1}  # of the shipped files
 
 
-def recipe_of(model: str) -> type[Recipe] | type[PairsRecipe]:
+def recipe_of(model: str) -> type[AnyRecipe]:
     """The recipe of a shipped backbone."""
     if model not in RECIPES:
         raise unknown("backbone to pre-train", model, RECIPES)
@@ -60,9 +63,9 @@ def recipe_of(model: str) -> type[Recipe] | type[PairsRecipe]:
 
 
 def pretrain(
-    out: Path, recipe: Recipe | PairsRecipe, device: str = "cpu", told: Callable[[int], None] | None = None
+    out: Path, recipe: AnyRecipe, device: str = "cpu", told: Callable[[int], None] | None = None
 ) -> dict[str, object]:
-    """Train a shipped backbone and write it to `out`, float16 safetensors without the head.
+    """Train a shipped backbone and write it to `out`, float16 safetensors, of `vit-micro` without the head.
 
     Args:
         told: called every hundredth of the way with the steps done.
@@ -74,7 +77,7 @@ def pretrain(
 
     if recipe.steps < 1:
         raise UsageError(f"steps={recipe.steps} must be at least 1.")
-    train = train_pairs if recipe_of(recipe.model) is PairsRecipe else _train
+    train = {Recipe: _train, PairsRecipe: train_pairs, PolicyRecipe: train_policy}[recipe_of(recipe.model)]
     net, facts = train(recipe, torch.device(device), told)
     header = asdict(recipe) | facts
     weights = {name: p.detach().half().cpu().contiguous() for name, p in net.state_dict().items()}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...base.errors import UsageError
+from ..backbones.policies import Attentive
 from ..backbones.vit import Plugs, ViT
 from .keys import TaskKeys
 
@@ -21,7 +22,7 @@ class NormSets(nn.Module):
     tensor that are views of each other, as `expand` makes them, would be one set.
     """
 
-    def __init__(self, vit: ViT, pool: int) -> None:
+    def __init__(self, vit: ViT | Attentive, pool: int) -> None:
         super().__init__()
         start = torch.stack([torch.stack([norm.weight, norm.bias]) for norm in vit.norms()]).detach()
         self.sets = nn.ParameterList(nn.Parameter(start.clone()) for _ in range(pool))
@@ -50,7 +51,8 @@ class NormSets(nn.Module):
 class NormKeys(nn.Module):
     """A key k and a vector alpha for each task at every norm, [2 depth + 1, D] each, a parameter of its own per task.
 
-    What is compared with k by cosine is alpha x the class token of the norm's input, elementwise.
+    What is compared with k by cosine is alpha x the first token of the norm's input, elementwise: a picture's class
+    token, or a robot's own.
 
     Args:
         attention: whether there is an alpha.
@@ -90,17 +92,46 @@ class NormKeys(nn.Module):
 
 
 class NormTuned(nn.Module):
-    """A frozen transformer with norms and keys for each task, its head, and a head for the time of training.
+    """A frozen transformer with norms and keys for each task, and heads.
+
+    A classifier has one head, and one for the time of training. A policy's actions are the same in all tasks, and mean
+    something else in each: there each task has a copy of the head beside its norms, and the one that came is frozen.
 
     Args:
         keys: at every norm, or those of the frozen network's features.
         detach: whether the comparison at a norm leaves what comes before it alone.
     """
 
-    def __init__(self, vit: ViT, sets: NormSets, keys: TaskKeys | NormKeys, detach: bool = False) -> None:
+    def __init__(self, vit: ViT | Attentive, sets: NormSets, keys: TaskKeys | NormKeys, detach: bool = False) -> None:
         super().__init__()
         self.vit, self.sets, self.keys, self.detach = vit, sets, keys, detach
-        self.temporary = nn.ModuleDict({"head": copy.deepcopy(vit.head)}).requires_grad_(False)
+        if isinstance(vit, Attentive):
+            self.heads = nn.ModuleList(copy.deepcopy(vit.head) for _ in sets.sets)
+            vit.head.requires_grad_(False)
+        else:
+            self.temporary = nn.ModuleDict({"head": copy.deepcopy(vit.head)}).requires_grad_(False)
+
+    @property
+    def head(self) -> nn.Module:
+        """Of the network as it came, which says what outputs mean."""
+        return self.vit.head
+
+    def begin(self, task: int, strategy: str) -> None:
+        """What a task (0-based) owns starts as that of the task before."""
+        self.sets.begin(task, strategy)
+        if isinstance(self.keys, NormKeys):
+            self.keys.begin(task)
+        if isinstance(self.vit, Attentive) and task:
+            self.heads[task].load_state_dict(self.heads[task - 1].state_dict())
+
+    def outputs(self, found: Tensor, chosen: Tensor) -> Tensor:
+        """[B, P] of features [B, D], by the head, or by those of the tasks `chosen` [B]."""
+        if not isinstance(self.vit, Attentive):
+            return self.vit.head(found)
+        out = found.new_empty(len(found), self.vit.head.out_features)
+        for task in chosen.unique().tolist():
+            out[chosen == task] = self.heads[task](found[chosen == task])
+        return out
 
     @torch.no_grad()
     def still(self, x: Tensor, plugs: Plugs) -> Tensor:

@@ -102,8 +102,8 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter's name is of the classifying layer, at whatever depth it stands."""
-    return "head" in name.split(".")[:-1]
+    """Whether a parameter's name is of the classifying layer, or of one of several, at whatever depth it stands."""
+    return not {"head", "heads"}.isdisjoint(name.split(".")[:-1])
 
 
 def set_rates(optimizer: Any, config: TrainConfig, step: int, total: int, reductions: int = 0) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...base.errors import UsageError
 from ...streams.core import Data
+from ..backbones.policies import Attentive
 from ..backbones.vit import Plugs, ViT
 from ..config import TrainConfig
 from ..context import Meter
@@ -31,12 +32,17 @@ def frozen_vit(network: nn.Module, strategy: str, config: TrainConfig) -> ViT:
     """
     if not isinstance(network, ViT):
         raise UsageError(f"{strategy} works in a vision transformer, which the model {config.model} is not.")
+    refuse_decay(strategy, config)
+    network.freeze()
+    return network
+
+
+def refuse_decay(strategy: str, config: TrainConfig) -> None:
+    """For parameters of several tasks in one tensor."""
     if config.weight_decay:
         raise UsageError(
             f"{strategy}: weight_decay={config.weight_decay} would move what earlier tasks have learnt. Leave it out."
         )
-    network.freeze()
-    return network
 
 
 def drawn(init: Init, *shape: int) -> nn.Parameter:
@@ -106,10 +112,13 @@ class Queries:
 
     It never changes, so each test image is asked about once in a run, and each training image once in a task, where
     it comes in the same form in every pass. The ledger counts as if all were asked.
+
+    Args:
+        remember: False asks about every test input anew: what a robot sees once, it hardly sees again.
     """
 
-    def __init__(self, vit: ViT, meter: Meter) -> None:
-        self.vit, self.meter = vit, meter
+    def __init__(self, vit: ViT | Attentive, meter: Meter, remember: bool = True) -> None:
+        self.vit, self.meter, self.remember = vit, meter, remember
         self._at_test, self._in_training = Memo(meter, "query"), None
 
     def begin(self, data: Data, passes: int) -> None:
@@ -124,13 +133,13 @@ class Queries:
         """Computed anew."""
         training = self.vit.training
         self.vit.eval()  # no part of it is dropped
-        answer = self.vit.features(x)
+        answer = self.vit.query(x)
         self.vit.train(training)
         return answer
 
     def at_test(self, x: Tensor) -> Tensor:
         """Of test images."""
-        return self._at_test(self.ask, x)
+        return self._at_test(self.ask, x) if self.remember else self.ask(x)
 
     def in_training(self, x: Tensor) -> Tensor:
         """Of a training batch."""
