@@ -192,7 +192,7 @@ def test_the_expert_succeeds_in_time_and_chance_does_not(name):
     g = torch.Generator().manual_seed(0)
     assert roll_out(world, lambda left: trembling(expert(left), g))[0].all()
     at_random = roll_out(world, lambda left: torch.rand(len(left), 3, generator=g) * 2 - 1)[0]
-    assert at_random.float().mean() < 0.005
+    assert at_random.sum() <= (1 if name in TENS else 2)  # of 500, of 1,800
 
 
 def test_generated_tasks_can_be_solved():
