@@ -94,7 +94,7 @@ def _suite(
         if files is None:
             shown = made(spec, demonstrations, seed, camera)
         else:
-            shown = read(files, name, spec, demonstrations, camera)
+            shown = read(files, name, spec, demonstrations, seed, camera)
         train, val = _frames(shown, said[t], things, history, held_out)
         meta = {"instruction": spec.instruction}
         learnt.append(Task(t, spec.instruction, actions, train, val, meta))

@@ -175,8 +175,9 @@ def change(path, do):
         (lambda path: change(path, lambda data: data["demo_0/obs"].pop("agentview_rgb")), CAMERA, InvalidError,
          "has no agentview_rgb"),
         (lambda path: path.write_bytes(path.read_bytes()[:9000]), {}, InvalidError, "is no whole HDF5 file"),
+        (lambda path: None, {"seed": 1}, UsageError, "was not made with seed 1. Set stream.seed"),
     ],
-    ids=["missing", "too few", "other size", "another task", "no states", "no pictures", "cut short"],
+    ids=["missing", "too few", "other size", "another task", "no states", "no pictures", "cut short", "another seed"],
 )  # fmt: skip
 def test_files_that_do_not_fit_are_refused_in_one_line(spoil, more, error, says, exported, tmp_path):
     for path in exported[1]:

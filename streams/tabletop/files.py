@@ -54,11 +54,12 @@ def made(task: TaskSpec, count: int, seed: int, camera: int = 0) -> Shown:
     return _shown(demonstrate(task, count, seed), camera)
 
 
-def read(folder: str | Path, suite: str, task: TaskSpec, count: int, camera: int = 0) -> Shown:
+def read(folder: str | Path, suite: str, task: TaskSpec, count: int, seed: int, camera: int = 0) -> Shown:
     """The first demonstrations of a file that `export` wrote.
 
     Raises:
-        StorageError: it is not there. UsageError: it holds fewer. InvalidError: it is damaged, or another task's.
+        StorageError: it is not there. UsageError: it holds fewer, or was made with another seed. InvalidError: it is
+            damaged, or another task's.
     """
     path = task_file(folder, suite, task)
     views = (VIEW,) if camera else ()
@@ -75,11 +76,14 @@ def read(folder: str | Path, suite: str, task: TaskSpec, count: int, camera: int
         raise UsageError(f"{path} holds pictures of {side} pixels a side. Set stream.camera_size={side}.")
     if len(found) < count:
         raise UsageError(f"{path} holds {len(found)} demonstrations. Set stream.demonstrations={len(found)}.")
+    first = torch.from_numpy(found.initial[:count]).float()
+    if not first.equal(starts(task, "demonstrations", count, seed)):  # attempts would be of one seed, these of another
+        raise UsageError(f"{path} was not made with seed {seed}. Set stream.seed to that of the export.")
     lengths = torch.from_numpy(found.lengths[:count])
     rows = int(lengths.sum())
     actions, seen = (torch.from_numpy(part[:rows]) for part in (found.actions, found.proprio))
     pictures = torch.from_numpy(found.images[:rows][:, 0]) if found.images is not None else None
-    return Shown(actions, lengths, torch.from_numpy(found.initial[:count]).float(), seen, pictures)
+    return Shown(actions, lengths, first, seen, pictures)
 
 
 def export(stream: Stream, folder: str | Path) -> list[Path]:
