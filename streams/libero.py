@@ -142,7 +142,8 @@ def _complete(name: str, tasks: list[str], source: str, cameras: tuple[str, ...]
     for one in (first, *simulator_needs()):
         if not one.there:
             more = f" and {len(one.lacks) - 1} more" if len(one.lacks) > 1 else ""
-            raise StorageError(f"{name} lacks {root / one.lacks[0]}{more}: {one.get}.")
+            what = root / one.lacks[0] if one is first else one.lacks[0]  # the simulator's are not below the root
+            raise StorageError(f"{name} lacks {what}{more}: {one.get}.")
     if cameras:
         needs_renderer()
 
