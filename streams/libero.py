@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..base.errors import InvalidError, StorageError, UsageError
-from ..base.files import sha256
+from ..base.files import read_bytes, sha256
 from ..base.seeds import derive
 from .core import DIL, Stream, Task
 from .named import stream
@@ -30,7 +30,7 @@ from .sources.libero.demonstrations import CAMERAS, Demonstrations
 from .sources.libero.initial import read_initial_states
 from .sources.libero.language import told
 from .sources.libero.lerobot import FOLDER, lerobot_need, read_lerobot
-from .sources.libero.simulator import simulator_needs, states_file, versions
+from .sources.libero.simulator import goal_file, simulator_needs, states_file, versions
 from .sources.libero.suites import ACTION, load_suite, suite_need
 from .sources.libero.windows import parted
 from .sources.libero.worlds import needs_renderer
@@ -113,7 +113,8 @@ def _suite(
         meta = {"instruction": instructions[t], "file": task}
         learnt.append(Task(t, instructions[t], tuple(range(ACTION)), *parts, meta))
         seeds = tuple(derive("libero reset", name, task, seed, k) for k in range(attempts))
-        about = (cameras, side, source, history, steps, settle, repr(simulator))
+        goal = sha256(read_bytes(goal_file(name, task)))  # which a copy of the sources may have in another form
+        about = (cameras, side, source, history, steps, settle, repr(simulator | {"goal": goal}))
         tests.append(Attempts(name, task, states[t], seeds, said[t], *about))
     meta = {
         "order": order, "source": source, "demonstrations": counts, "pairing": pairing, "horizon": steps,

@@ -26,7 +26,7 @@ class Attempts:
         said: [L] what a policy is told of the task.
         cameras, side: what is seen, in pixels. source: whose demonstrations it is to look like.
         settling: what is done before the first action, of `worlds.SETTLING`.
-        versions: of the simulator and its models.
+        versions: of the simulator and its models, and SHA-256 of the goal.
     """
 
     suite: str

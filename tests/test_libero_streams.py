@@ -100,8 +100,10 @@ def made(tmp_path_factory):
     for suite, tasks in (("libero-goal", GOAL), ("libero-90", SUITES["libero-90"][:3])):
         for t, task in enumerate(tasks):
             recorded(root / "data" / task_file(suite, task), t)
-            path = states_file(home, suite, task)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path, goal = states_file(home, suite, task), goal_file(home, suite, task)
+            for folder in (path.parent, goal.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            goal.write_text(f"(define (problem {task}))")
             with open(path, "wb") as file:
                 np.save(file, states())
     return root
@@ -135,6 +137,10 @@ def moved_in(root: Path, tmp_path: Path, monkeypatch) -> SimpleNamespace:
 
 def states_file(home: Path, suite: str, task: str) -> Path:
     return home / "init_files" / suite.replace("-", "_") / f"{task}.pruned_init"
+
+
+def goal_file(home: Path, suite: str, task: str) -> Path:
+    return home / "bddl_files" / suite.replace("-", "_") / f"{task}.bddl"
 
 
 def states() -> np.ndarray:
@@ -468,8 +474,11 @@ def test_what_the_simulator_was_is_in_the_record(own, monkeypatch):
     after = load(own)
     assert after.meta["simulator"]["assets"] != stream.meta["simulator"]["assets"]
     assert after.tests[0].digest() != before and after.tasks[0].train.digest() == stream.tasks[0].train.digest()
+    goal_file(own.home, "libero-goal", GOAL[0]).write_text("(define (problem another))")
+    changed = load(own)
+    assert [a.digest() == b.digest() for a, b in zip(changed.tests, after.tests, strict=True)] == [False, True]
     monkeypatch.setattr(simulator, "version", lambda name: "9")
-    assert load(own).tests[0].digest() != after.tests[0].digest()
+    assert load(own).tests[0].digest() != changed.tests[0].digest()
 
 
 def test_digests_of_assets_are_remembered(place, monkeypatch):
