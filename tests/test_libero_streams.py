@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import dataclasses
 import shutil
 import sys
 from importlib.util import find_spec
@@ -18,8 +19,10 @@ from carryover.strategies import load_strategy
 from carryover.streams import check_stream, load_stream, rows
 from carryover.streams.camera_augment import Shaken, coloured_, moved
 from carryover.streams.core import Data
+from carryover.streams.libero import LEROBOT
 from carryover.streams.needs import needs
 from carryover.streams.packed import Unpacked, packed
+from carryover.streams.rows import Rows
 from carryover.streams.simulated import WORLDS, Attempts
 from carryover.streams.sources.libero import language as told
 from carryover.streams.sources.libero import simulator, worlds
@@ -294,6 +297,15 @@ def test_digests_of_windows_read_each_picture_once_and_then_never(own, monkeypat
     assert again.fingerprint == before
 
 
+def test_a_digest_tells_rows_and_demonstrations_apart():
+    """Whose targets are the same: of other rows, and of demonstrations that end elsewhere."""
+    frames, numbers, found = np.zeros((6, 1, 3, 4, 4), np.uint8), torch.arange(6.0)[:, None], set()
+    for first in ([0] * 6, [0, 0, 0, 3, 3, 3]):
+        windows = Windows(frames, numbers, np.array(first), 2)
+        found |= {Data(Rows(windows, np.array(index)), torch.zeros(3)).digest() for index in ([0, 1, 2], [3, 4, 5])}
+    assert len(found) == 4
+
+
 def test_a_fingerprint_tells_options_apart(place):
     changes = [
         {}, {"history": 3}, {"order": 1}, {"augment": False}, {"val_fraction": 0.3}, {"pairing": "stored"}, {"seed": 1},
@@ -365,6 +377,28 @@ def test_the_copies_show_place_and_turn(own, monkeypatch):
 # -- the simulator --------------------------------------------------------------------------------------------------
 
 
+def test_a_digest_covers_all_that_an_attempt_depends_on(place):
+    test = attempts(place)
+    other = {
+        "suite": "libero-10", "task": GOAL[1], "states": test.states + 1, "seeds": test.seeds[::-1],
+        "said": test.said + 1, "cameras": CAMERAS[:1], "side": 9, "source": "lerobot", "history": 9, "horizon": 9,
+        "settling": "lerobot", "versions": "",
+    }  # fmt: skip
+    assert set(other) == {field.name for field in dataclasses.fields(test)}
+    digests = {dataclasses.replace(test, **{name: value}).digest() for name, value in other.items()}
+    assert len(digests | {test.digest()}) == len(other) + 1
+
+
+def test_no_two_attempts_draw_the_same_furniture(place):
+    seeds = [seed for test in load(place).tests for seed in test.seeds]
+    assert len(set(seeds)) == len(seeds) == 14
+
+
+def test_horizons_of_lerobot():
+    suites = ("libero-spatial", "libero-object", "libero-goal", "libero-10", "libero-90")
+    assert [LEROBOT[name] for name in suites] == [280, 280, 300, 520, 400]
+
+
 def test_success_is_the_goal_within_the_horizon(place):
     far = np.arange(7) % 3 == 2
     steps = np.ceil((0.3 + np.arange(7) / 100 - 0.05) / 0.1)
@@ -396,6 +430,15 @@ def test_a_success_lasts_and_ends_the_attempt(place):
 
     assert attempts(place, attempts=2, horizon=50).score(through).all()
     assert asked == [2, 2, 2]  # the goal is left behind again after that
+    world = worlds.World("libero-goal", GOAL[0], (), SIDE, "hdf5")
+    world.start(np.array([0.0, 0.1]), 0, "libero")
+    reached = []
+    for _ in range(3):
+        world.step(np.ones(7))
+        reached.append((world.steps, world.success, abs(world.env.x - world.env.goal) < 0.05))
+    assert reached == [(1, True, True), (2, True, False), (3, True, False)]
+    world.start(np.array([0.1, 0.1]), 0, "libero")  # at the goal before the first step, which does not count
+    assert (world.steps, world.success) == (0, False)
 
 
 def test_finished_worlds_take_the_next_attempt(place):
@@ -623,6 +666,15 @@ def test_a_tenth_keeps_its_colours():
     x = Shaken(Unpacked(3 * side * side), 1, side)(stored, torch.Generator().manual_seed(0))
     kept = (x == stored[..., :-3]).flatten(1).all(1).float().mean()
     assert 0.06 < kept < 0.15 and x.min() >= 0 and x.max() <= 1
+
+
+def test_brightness_goes_as_far_both_ways():
+    """Of a grey, which has no hue and no contrast."""
+    side, count = 4, 400
+    stored = torch.full((count, 1, 3 * side * side + 4), 0.6)
+    x = Shaken(Unpacked(3 * side * side), 1, side)(stored, torch.Generator().manual_seed(0))
+    factors = x[:, 0, 0] / 0.6
+    assert 0.7 <= factors.min() < 0.72 and 1.28 < factors.max() <= 1.3 + 1e-6 and (factors.mean() - 1).abs() < 0.03
 
 
 # -- language models ------------------------------------------------------------------------------------------------
