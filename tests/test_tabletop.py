@@ -299,10 +299,44 @@ def test_pictures_show_what_matters():
         assert (render(world_) != before).flatten(1).any(1).all()
 
 
+@pytest.mark.parametrize("history", [1, 3])
+def test_frames_are_what_was_seen_up_to_each_action(history):
+    """At first the first one several times; of twice the weight where the grip changes; held out are the last."""
+    stream = load_stream("libero-goal-mini", n_tasks=2, demonstrations=4, val_fraction=0.25, history=history)
+    for spec, task, test in zip(suite("libero-goal-mini"), stream.tasks, stream.tests, strict=False):
+        shown, x, y = demonstrate(spec, 4), [], []
+        seen = flat(shown.robot, shown.entities[:, : test.things])
+        seen = torch.cat([seen, test.said.expand(len(seen), -1)], 1)
+        for rows in shown.episodes():
+            closed = False
+            for t in range(rows.start, rows.stop):
+                x.append(torch.stack([seen[max(t - back, rows.start)] for back in reversed(range(history))]))
+                changes = closed != bool(shown.actions[t, 2] > 0)
+                closed ^= changes
+                y.append([*shown.actions[t].tolist(), 1.0 + changes])
+        held = len(x) - int(shown.lengths[-1])
+        for part, own in ((task.train, slice(held)), (task.val, slice(held, None))):
+            assert torch.equal(part.samples, torch.stack(x[own]))
+            assert torch.equal(part.targets, torch.tensor(y[own]))
+        assert {2.0, 1.0} == {row[3] for row in y}
+
+
+def test_a_digest_covers_all_that_attempts_depend_on():
+    test = load_stream("libero-goal-mini", n_tasks=1, attempts=2).tests[0]
+    other = {
+        "tasks": (dataclasses.replace(test.tasks[0], horizon=9),), "rows": test.rows + 1, "states": test.states + 1,
+        "said": test.said + 1, "things": 1, "history": 2, "camera": 16,
+    }  # fmt: skip
+    assert set(other) == {field.name for field in dataclasses.fields(test)}
+    digests = {dataclasses.replace(test, **{name: value}).digest() for name, value in other.items()}
+    assert len(digests | {test.digest()}) == len(other) + 1
+
+
 def test_settings_are_chosen_by_attempts_from_where_held_out_demonstrations_began():
     plain = load_stream("libero-goal-mini", n_tasks=2, demonstrations=10, val_fraction=0.3)
     judged = load_stream("libero-goal-mini", n_tasks=2, demonstrations=10, val_fraction=0.3, scored_on="validation")
     assert judged.test_sizes == [3, 3] and judged.fingerprint != plain.fingerprint
+    assert judged.meta["scored_on"] == "validation" and "scored_on" not in plain.meta
     assert [task.train.digest() for task in judged.tasks] == [task.train.digest() for task in plain.tasks]
     for spec, test, seen in zip(suite("libero-goal-mini"), judged.tests, plain.tests, strict=False):
         assert test.states.equal(starts(spec, "demonstrations", 10)[7:])
