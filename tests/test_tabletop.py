@@ -131,14 +131,20 @@ def test_a_knob_wants_to_be_held_and_springs_back():
 def test_sides_are_seen_from_the_robot(side, dx, dy):
     task = suite("libero-goal-mini")[0]
     world = one(task, goal=(Predicate(side, "cream_cheese", "plate"),))
-    cheese, plate = task.slot("cream_cheese"), task.slot("plate")
+    cheese, plate, before = task.slot("cream_cheese"), task.slot("plate"), world.state  # nothing in the hand
     for sign, holds in ((1, True), (-1, False)):
-        state = world.state.clone()
+        state = before.clone()
         state[0, 3 + 2 * cheese : 5 + 2 * cheese] = world.rest[0, plate] + 0.13 * sign * torch.tensor([dx, dy])
         world.load(state)
         assert world.satisfied().all().item() == holds
         world.held = torch.tensor([cheese])
         assert not world.satisfied().all().item()  # not while it is in the hand
+    for off, holds in ((0.02, True), (0.03, False)):  # narrower than where things are put in
+        for way in ((off, 0), (0, -off)):
+            state = before.clone()
+            state[0, 3 + 2 * cheese : 5 + 2 * cheese] = world.rest[0, plate] + world.shift[0, 0] + torch.tensor(way)
+            world.load(state)
+            assert world.satisfied().all().item() == holds
 
 
 # -- tasks ----------------------------------------------------------------------------------------------------------
