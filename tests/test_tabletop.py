@@ -327,6 +327,17 @@ def test_frames_are_what_was_seen_up_to_each_action(history):
         assert {2.0, 1.0} == {row[3] for row in y}
 
 
+@pytest.mark.parametrize("more", [{}, {"observe": "camera", "camera_size": 16}])
+def test_who_acts_as_in_a_demonstration_is_shown_what_it_shows(more):
+    """Step by step, with what was before: windows of the loop are those that are learnt from."""
+    options = {"n_tasks": 1, "demonstrations": 2, "val_fraction": 0.5, "history": 3}
+    stream = load_stream("libero-goal-mini", **options, **more)
+    shown, asked, held = demonstrate(suite("libero-goal-mini")[0], 2), [], stream.tasks[0].val
+    done = iter(shown.executed[int(shown.lengths[0]) :])
+    assert stream.held_tests[0].score(lambda x: (asked.append(x), next(done)[None])[1]).all()
+    assert torch.equal(torch.cat(asked), held.prepare(held.samples)) and next(done, None) is None
+
+
 def test_a_digest_covers_all_that_attempts_depend_on():
     test = load_stream("libero-goal-mini", n_tasks=1, attempts=2).tests[0]
     other = {
