@@ -201,6 +201,9 @@ def test_summary_of_all_metrics_and_of_ones_own():
     own = summarise(record, [worst])["worst"]
     assert own["per_seed"] == pytest.approx([0.5, 0.6, 0.7]) and own["unit"] is None
     assert summarise(record, "acc").keys() == {"acc"}
+    asked = summarise(record, ["fwt_libero"])["fwt_libero"]  # of curves, and there are none
+    assert asked["mean"] is None or math.isnan(asked["mean"])
+    assert "fwt_libero" not in everything
     with pytest.raises(UsageError, match="unknown metric 'ac'"):
         record.metrics("ac")
 
