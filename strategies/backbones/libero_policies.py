@@ -3,8 +3,7 @@
 Liu et al., "LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning" (NeurIPS 2023, arXiv 2306.03310): what
 they see is a window of 10 steps of two cameras of 128 x 128 pixels, the gripper (2 numbers), the joints (7) and a
 sentence as a vector of 768. Here they take any window and robot, any number of cameras, and any instruction of
-`policies.Parts`. Numbers to expect are those of the paper's tables: ResNet-T with replay on LIBERO-Object, FWT 0.67,
-NBT 0.43, AUC 0.44, means of three seeds; they were not reproduced here.
+`policies.Parts`. Numbers to expect are those of the paper's tables; none was reproduced here.
 
 Deviations from the published code:
 
@@ -12,6 +11,8 @@ Deviations from the published code:
   the batch, whose statistics drift from task to task and move while weights are held.
 - The loss is that of a window's newest step, not of each of its steps; the LSTM begins anew with each window.
 - The action is the mean of the likeliest Gaussian, not drawn; see `actions`. Pictures are augmented by the stream.
+- The gripper is the robot's first two numbers, as in LIBERO's own files. In the LeRobot copies these are two of its
+  place, and the fingers come last: there the two tokens of the robot share out its numbers in another way.
 - Not compared with the code line by line: instructions enter through one linear layer, patches overlap in a first
   convolution, and ViT-T, too, is read at the token of the instruction. Numbers of parameters are counted here.
 """
