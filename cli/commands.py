@@ -7,7 +7,6 @@ writing failed, 130 interrupted.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ import typer
 from ..base.errors import CarryoverError, InvalidError, MismatchError, StorageError, UsageError, unknown
 from ..base.machine import cores
 from . import data as data_commands
+from .settings import parse_settings
 
 INTERRUPTED = 130
 app = typer.Typer(
@@ -377,23 +377,6 @@ def demo(
 
 
 # -- reading arguments ----------------------------------------------------------------------------------------------
-
-
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`lr=0.1` and the like: numbers, true, false, null and [lists] as in JSON, everything else as text."""
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise UsageError(f"--set {pair[:60]!r}: write name=value, such as lr=0.1.")
-        if name in settings:
-            raise UsageError(f"--set {name} is given twice.")
-        try:
-            settings[name] = json.loads(text, parse_constant=str)
-        except (ValueError, RecursionError):
-            settings[name] = text
-    return settings
 
 
 def _threads(text: str) -> int:

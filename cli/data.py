@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..base.errors import StorageError
+from .settings import parse_settings
 
 app = typer.Typer(no_args_is_help=True, help="The data sets that streams read.")
 STATES = {True: "there", False: "missing", None: "unknown"}
@@ -58,7 +59,6 @@ def export(
     """
     from ..streams import load_stream
     from ..streams.tabletop.files import export as write
-    from .commands import parse_settings
 
     options = {name.removeprefix("stream."): value for name, value in parse_settings(set_ or []).items()}
     paths = write(load_stream(stream, **options), folder)
